@@ -1,0 +1,1 @@
+"""Stage evaluate: a model on the benchmarks of a suite, through lm-eval."""

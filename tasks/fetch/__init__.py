@@ -1,0 +1,1 @@
+"""Stage fetch: the base model, from a package, a folder or a hub, as one folder of safetensors."""

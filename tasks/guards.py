@@ -1,0 +1,75 @@
+"""Guards: what must hold in every run, whatever the model and the data. A guard that fires stops the run."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from tasks.errors import UserError
+
+
+class GuardError(UserError):
+    """A condition without which a model would be trained or measured wrongly in silence."""
+
+
+def supervised_somewhere(where: str, supervised: Sequence[bool]) -> None:
+    """An example or a batch trains on at least one token; with none, the loss is logged as 0 and nothing is learnt."""
+    if not any(supervised):
+        raise GuardError(f"{where}: no token is supervised, so nothing would be learnt from it; is its output empty?")
+
+
+def end_of_turn_supervised(where: str, ids: Sequence[int], supervised: Sequence[bool], end_of_turn: int) -> None:
+    """The last token ends the turn and is trained on; else the model never learns to stop."""
+    if ids[-1] != end_of_turn or not supervised[-1]:
+        raise GuardError(f"{where}: the end of turn (token {end_of_turn}) is not the last token that is trained on")
+
+
+def only_one_bos(where: str, ids: Sequence[int], bos: int | None) -> None:
+    """The sequence begins with one BOS at most: chat template and tokenizer must not both add it."""
+    if bos is not None and len(ids) > 1 and ids[0] == ids[1] == bos:
+        raise GuardError(f"{where}: begins with BOS (token {bos}) twice: chat template and tokenizer both add it")
+
+
+def prompt_is_prefix(where: str, prompt: Sequence[int], ids: Sequence[int]) -> None:
+    """The prompt's tokens begin the example's; else what is masked is not what the model will be prompted with."""
+    if list(ids[: len(prompt)]) != list(prompt):
+        raise GuardError(
+            f"{where}: the prompt's tokens are no prefix of the example's: the tokenizer joins the prompt's end"
+            " and the answer's beginning; end the chat template's generation prompt with a line break"
+        )
+
+
+def not_trained_on(clusters: Mapping[str, str], excluded: Mapping[str, str]) -> None:
+    """No cluster of the training side (cluster -> one of its examples) is held out or related to a held-out one."""
+    faults = [
+        f"cluster {cluster!r} (example {example}) is excluded by the held-out cluster {excluded[cluster]!r}"
+        for cluster, example in sorted(clusters.items())
+        if cluster in excluded
+    ]
+    if faults:
+        raise GuardError("the training side holds what the evaluation must not have seen: " + "; ".join(faults))
+
+
+def adapter_changes_logits(difference: float) -> None:
+    """With the adapter on, the logits differ from those with it off; `difference` is their largest distance."""
+    if not difference > 0:
+        raise GuardError("the logits with the adapter on and off are equal: the adapter is not applied")
+
+
+def sequences_are_apart(difference: float) -> None:
+    """Changing one packed sequence leaves its neighbour's logits as they were; `difference` is their distance."""
+    if difference != 0:
+        raise GuardError(
+            f"packed sequences see each other: changing one moved its neighbour's logits by {difference:.3g};"
+            " this model's attention does not take part in packing"
+        )
+
+
+def same_chat(trained: str, evaluated: str) -> None:
+    """Training and evaluation put the same markup around an instruction."""
+    if trained != evaluated:
+        raise GuardError(f"trained with chat template {trained} and evaluated with {evaluated}: they must be the same")
+
+
+def known(what: str, names: Collection[str], choices: Collection[str]) -> None:
+    """Every name is one of the choices."""
+    missing = sorted(set(names) - set(choices))
+    if missing:
+        raise UserError(f"{what}: {', '.join(missing)}: unknown; there are {', '.join(sorted(choices)) or 'none'}")

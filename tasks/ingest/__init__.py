@@ -1,0 +1,1 @@
+"""Stage ingest: one source -> records."""

@@ -1,0 +1,35 @@
+"""Lineage: from which bytes a model came. The fingerprint is the hash over everything that went into it."""
+
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tasks import outputs, settings
+from tasks.params import Params
+from tasks.records import digest
+
+TRAINING_CODE = ("tasks/train", "tasks/model.py", "tasks/shards.py", "tasks/guards.py")
+"""The code whose change can change an adapter; what the data is made by shows in the shards' digest."""
+
+LIBRARIES = ("torch", "transformers", "peft", "accelerate", "numpy", "safetensors", "tokenizers")
+
+
+def training_inputs(params: Params, base: Path, shards: Path) -> dict[str, Any]:
+    """Everything that decides an adapter's bytes: digests of base weights, shards and code, params and versions."""
+    return {
+        "base": outputs.digest_path(base),
+        "shards": outputs.digest_path(shards),
+        "params": {name: getattr(params, name).model_dump(mode="json") for name in ("compute", "train")},
+        "code": {name: outputs.digest_path(settings.ROOT / name) for name in TRAINING_CODE},
+        "versions": versions(),
+    }
+
+
+def fingerprint(inputs: dict[str, Any]) -> str:
+    """The hash over `training_inputs`, 16 hex digits."""
+    return digest(inputs, 16)
+
+
+def versions() -> dict[str, str]:
+    """The installed versions of the libraries that compute an adapter."""
+    return {name: metadata.version(name) for name in LIBRARIES}

@@ -1,0 +1,53 @@
+"""The base model in memory, with or without an adapter, the same way in every stage."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
+
+from tasks.params import Compute
+
+transformers_logging.disable_progress_bar()
+
+Dtype = Literal["auto", "bfloat16", "float32"]
+
+
+def device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def dtype(wanted: Dtype) -> torch.dtype:
+    """The number format: bfloat16 for `auto` where the hardware has instructions for it, else float32."""
+    if wanted != "auto":
+        return torch.bfloat16 if wanted == "bfloat16" else torch.float32
+    capable = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if capable else torch.float32
+
+
+def load_base(folder: Path, compute: Compute, attention: str = "sdpa") -> Any:
+    """The base model of `folder` on this machine's device, with the threads and number format of params."""
+    torch.set_num_threads(compute.threads)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype(compute.dtype),
+        attn_implementation=attention,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+    )
+    return model.to(device())
+
+
+def apply_adapter(model: Any, folder: Path) -> Any:
+    """`model` with the adapter of `folder` through PEFT, on and frozen."""
+    return PeftModel.from_pretrained(model, folder, is_trainable=False).eval()
+
+
+def trained_chat(adapter: Path) -> str:
+    """The hash of the chat template that the adapter was trained in."""
+    return str(json.loads((adapter / "training.json").read_text(encoding="utf-8"))["chat_hash"])

@@ -1,0 +1,1 @@
+"""Stage pack: examples to token shards (ids, supervised spans, sequence boundaries)."""

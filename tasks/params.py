@@ -1,0 +1,259 @@
+"""The typed schema of params.yaml: each value is documented at its field, with unit and range.
+
+`load` is the only reader of params.yaml. A wrong file is refused with all its faults at once, each at its dotted path.
+"""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tasks.errors import UserError
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)]
+"""A name that may stand in a path: lower-case letters, digits, `_` and `-`."""
+
+
+class Section(BaseModel):
+    """A part of params.yaml; keys that it does not know are faults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Compute(Section):
+    """How every stage computes. Part of the fingerprint: another number of threads sums in another order."""
+
+    threads: Annotated[int, Field(ge=1, le=256)] = 2
+    """CPU threads of each stage; never taken from the machine."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Number format of the base weights; `auto` takes bfloat16 where the hardware multiplies it, else float32."""
+
+
+class Model(Section):
+    """The base model, pinned."""
+
+    source: Literal["package", "folder", "hub"] = "package"
+    """Where it comes from: a GGUF file in an installed package, a local folder in hub layout, or a hub."""
+    name: str = Field(min_length=1)
+    """The package's import name, the folder's path, or the hub id (`owner/model`)."""
+    file: str | None = None
+    """The GGUF file inside the package; only for `package`."""
+    revision: str = Field(min_length=1)
+    """What pins it: the package's version, the folder's digest (fetch tells it), or the hub's commit hash."""
+    system_message: str | None = None
+    """The system message of training, evaluation and serving; null keeps what the chat template says by itself."""
+
+    @model_validator(mode="after")
+    def _file_goes_with_package(self) -> "Model":
+        if (self.source == "package") != (self.file is not None):
+            raise ValueError("`file` is required for source `package`, and for no other")
+        return self
+
+
+class Source(Section):
+    """Where raw rows come from."""
+
+    path: str = Field(min_length=1)
+    """A file or a folder, relative to the repository's root or absolute."""
+    format: Name
+    """The format's name: a file of tasks/ingest/formats."""
+    cluster: Name | None = None
+    """The cluster of its rows where the rows name none; the source's name when null."""
+    licence: str = Field("unknown", min_length=1)
+    """The licence of its rows where the rows name none, as an SPDX id."""
+    train: bool = True
+    """Whether its rows may be trained on; false keeps a source for the benchmarks of its held-out clusters alone."""
+
+
+class Ingest(Section):
+    """The sources and how they become records."""
+
+    seed: int = Field(17, ge=0)
+    """Seed of the composition of the starter mixture."""
+    sources: dict[Name, Source] = Field(min_length=1)
+    """The sources by name; each is a stage `ingest@NAME` of its own."""
+
+
+class Render(Section):
+    """Records and templates to examples: the mixture and the hold-out."""
+
+    seed: int = Field(17, ge=0)
+    """Seed of the choice of records, templates and benchmark documents."""
+    examples: int = Field(ge=1, le=100_000_000)
+    """Training examples in all; fewer where the records do not suffice."""
+    cap: int = Field(3_000, ge=1)
+    """Most records that count towards a task's share: its weight is min(records, cap), FLAN's mixing."""
+    held_out: list[Name]
+    """Clusters that are never trained on; each becomes a benchmark suite."""
+    related: dict[Name, list[Name]] = {}
+    """Clusters that are dropped from training with a held-out one, because knowing them would help on it."""
+    documents: int = Field(150, ge=1)
+    """Documents of each benchmark at most, balanced over their answers."""
+
+    def excluded(self) -> dict[str, str]:
+        """The clusters that must not be trained on, each with the held-out cluster that excludes it."""
+        related = {name: held for held in self.held_out for name in self.related.get(held, [])}
+        return related | {held: held for held in self.held_out}
+
+
+class Pack(Section):
+    """Examples to token shards."""
+
+    row_tokens: int = Field(1_024, ge=16, le=1_048_576)
+    """Tokens of a packed row at most; a longer example is rejected and counted."""
+
+
+class Lora(Section):
+    """The adapter."""
+
+    r: int = Field(16, ge=1, le=1_024)
+    """Rank of the update."""
+    alpha: float = Field(32, gt=0)
+    """Scale: the update is multiplied by alpha / r."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the adapter's inputs dropped in training."""
+    target_modules: str | list[str] = "all-linear"
+    """PEFT's selection of the layers to adapt."""
+
+
+class Train(Section):
+    """The training run."""
+
+    seed: int = Field(17, ge=0)
+    """Seed of the adapter's start, the order of rows and dropout."""
+    epochs: float = Field(1.0, gt=0, le=1_000)
+    """Passes over the token shards."""
+    max_steps: int | None = Field(None, ge=1)
+    """Optimiser steps at most; null runs all epochs."""
+    rows_per_step: int = Field(1, ge=1, le=65_536)
+    """Packed rows of one optimiser step."""
+    learning_rate: float = Field(4e-4, gt=0, le=1)
+    """Peak learning rate of AdamW."""
+    schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
+    """How the learning rate falls after the warm-up."""
+    warmup_share: float = Field(0.1, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises from zero."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW's weight decay."""
+    max_gradient_norm: float = Field(1.0, gt=0)
+    """Gradients are scaled down to this norm."""
+    lora: Lora = Lora()
+    """The adapter."""
+
+
+class Evaluate(Section):
+    """Zero-shot evaluation on the held-out clusters."""
+
+    suites: list[Name] = Field(min_length=1)
+    """The suites to run; each must be a held-out cluster."""
+    batch_size: int = Field(16, ge=1)
+    """Requests computed together."""
+    new_tokens: int = Field(24, ge=1, le=8_192)
+    """Tokens generated at most for an answer."""
+
+
+class Register(Section):
+    """The MLflow model registry."""
+
+    name: str = Field("instructflow", pattern=r"^[A-Za-z0-9_-]+$")
+    """The registered model's name; MLflow allows no `/`, `:` or `.`."""
+    experiment: str = Field("instructflow", min_length=1)
+    """The MLflow experiment of the training runs."""
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    compute: Compute
+    model: Model
+    ingest: Ingest
+    render: Render
+    pack: Pack
+    train: Train
+    evaluate: Evaluate
+    register_: Register = Field(alias="register")
+
+    @model_validator(mode="after")
+    def _suites_are_held_out(self) -> "Params":
+        for suite in self.evaluate.suites:
+            if suite not in self.render.held_out:
+                raise ValueError(f"evaluate.suites: {suite!r} is no held-out cluster; add it to render.held_out")
+        return self
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check params.yaml. Raises UserError with every fault at its dotted path."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; run the command in the repository's root") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text: {error}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: no valid YAML: {error}") from error
+    return check(values, path)
+
+
+def check(values: object, path: Path) -> Params:
+    """The typed params of a parsed file. Raises UserError with every fault at its dotted path."""
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: must be a mapping with the sections {', '.join(_keys(Params))}")
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        faults = [_describe(fault) for fault in error.errors()]
+        count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
+        raise UserError(f"{path}: {count}\n" + "\n".join(f"  {fault}" for fault in faults)) from error
+
+
+def merge(changes: dict[str, Any], path: Path = Path("params.yaml")) -> None:
+    """Lay `changes` over the file's values, section by section, and write it back; a wrong result is not written.
+
+    Raises UserError where the result is no valid params file.
+    """
+    values = _overlay(yaml.safe_load(path.read_text(encoding="utf-8")), changes)
+    check(values, path)
+    scratch = path.with_suffix(".partial")
+    scratch.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    os.replace(scratch, path)
+
+
+def _overlay(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for key, change in changes.items():
+        both = isinstance(change, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _overlay(merged[key], change) if both else change
+    return merged
+
+
+def _describe(fault: Any) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(fault["loc"][-1]), _keys(_section_at(fault["loc"][:-1])), n=1, cutoff=0.5)
+        prefix = "".join(f"{part}." for part in fault["loc"][:-1])
+        return f"{where}: unknown" + (f"; did you mean {prefix}{near[0]}?" if near else "")
+    if fault["type"] == "missing":
+        return f"{where}: missing"
+    message = fault["msg"].removeprefix("Value error, ")
+    if not where or fault["type"] == "value_error":
+        return f"{where}: {message}" if where else message
+    return f"{where}: {message} (it is {fault['input']!r})"
+
+
+def _section_at(location: tuple[int | str, ...]) -> type[BaseModel]:
+    """The schema of the section at a dotted path; steps through mappings such as `ingest.sources.NAME`."""
+    section: type[BaseModel] = Params
+    for part in location:
+        fields = {field.alias or name: field for name, field in section.model_fields.items()}
+        if part in fields:
+            annotation = fields[str(part)].annotation
+            candidates = [annotation, *get_args(annotation)]
+            section = next((item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)), section)
+    return section
+
+
+def _keys(section: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in section.model_fields.items()]

@@ -1,0 +1,1 @@
+"""Stage render: records and templates to examples; the mixture, the hold-out and its benchmarks."""

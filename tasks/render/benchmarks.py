@@ -1,0 +1,114 @@
+"""Held-out clusters as lm-eval tasks: documents as JSON lines, a YAML for rank scoring and one for generation."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from tasks import outputs
+from tasks.errors import UserError
+from tasks.records import Record, digest, write_lines
+from tasks.render.templates import Bank, render
+
+
+@dataclass(frozen=True)
+class Document:
+    """One question of a benchmark, as lm-eval reads it; `gold` is the right choice's position."""
+
+    id: str
+    template: str
+    prompt: str
+    choices: list[str]
+    gold: int
+    answer: str
+
+
+def write_suite(folder: Path, home: Path, records: Iterable[Record], bank: Bank, documents: int, seed: int) -> None:
+    """Write the suite of one held-out cluster into `folder`; its YAMLs name the documents by their path in `home`.
+
+    Every task of the cluster whose records have options gives two benchmarks. `suite.json` tells their sizes and the
+    scores that need no model. Raises UserError where the cluster has no such task.
+    """
+    tasks: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if record.options:
+            tasks[record.task].append(record)
+    if not tasks:
+        raise UserError(f"render.held_out: cluster {home.name!r} has no task with options, so nothing can be ranked")
+    folder.mkdir(parents=True)
+    described = {}
+    for task, rows in sorted(tasks.items()):
+        chosen = [
+            _document(record, bank, number) for number, record in enumerate(balanced(rows, documents, seed))
+        ]
+        write_lines(folder / f"{task}.jsonl", (vars(document) for document in chosen))
+        for name, body in (("rank", _RANK), ("generate", _GENERATE)):
+            benchmark = {"task": f"{home.name}_{task}_{name}", **_COMMON, **body}
+            benchmark["dataset_kwargs"] = {"data_files": {"test": (home / f"{task}.jsonl").as_posix()}}
+            text = yaml.safe_dump(benchmark, sort_keys=False)
+            (folder / f"{task}_{name}.yaml").write_text(text, encoding="utf-8")
+        described[task] = without_a_model(chosen)
+    outputs.write_json(folder / "suite.json", described)
+
+
+def balanced(records: list[Record], documents: int, seed: int) -> list[Record]:
+    """At most `documents` records, equally many for each label, or each place of the right option where these differ.
+
+    The order depends on the seed and each record's id alone.
+    """
+    fixed_labels = len({tuple(sorted(record.options)) for record in records}) == 1
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in sorted(records, key=lambda record: digest([seed, record.id, "document"])):
+        groups[record.output if fixed_labels else str(record.options.index(record.output))].append(record)
+    each = min(documents // len(groups), *(len(group) for group in groups.values()))
+    return [group[place] for place in range(each) for _, group in sorted(groups.items())]
+
+
+def without_a_model(documents: list[Document]) -> dict[str, float]:
+    """What a suite's page shows beside every score: size, majority class and always taking the first option."""
+    fixed_labels = len({tuple(sorted(document.choices)) for document in documents}) == 1
+    classes = Counter(document.answer if fixed_labels else str(document.gold) for document in documents)
+    return {
+        "documents": len(documents),
+        "majority_class": round(max(classes.values()) / len(documents), 4),
+        "first_option": round(sum(document.gold == 0 for document in documents) / len(documents), 4),
+    }
+
+
+def _document(record: Record, bank: Bank, number: int) -> Document:
+    """The record in one of its direct templates with options; these take turns."""
+    templates = [item for item in bank.for_record(record) if item.kind == "direct" and item.lists_options]
+    if not templates:
+        raise UserError(f"task {record.task!r} is held out and has no direct template with options to evaluate it in")
+    template = templates[number % len(templates)]
+    gold = record.options.index(record.output)
+    return Document(record.id, template.id, render(record, template).prompt, record.options, gold, record.output)
+
+
+_COMMON = {"dataset_path": "json", "test_split": "test", "doc_to_text": "prompt", "num_fewshot": 0}
+
+_RANK = {
+    "output_type": "multiple_choice",
+    "doc_to_choice": "choices",
+    "doc_to_target": "gold",
+    "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    "metadata": {"version": 1},
+}
+
+_GENERATE = {
+    "output_type": "generate_until",
+    "doc_to_target": "answer",
+    "generation_kwargs": {"until": ["\n"], "do_sample": False, "max_gen_toks": 24},
+    "metric_list": [
+        {
+            "metric": "exact_match",
+            "aggregation": "mean",
+            "higher_is_better": True,
+            "ignore_case": True,
+            "ignore_punctuation": True,
+        }
+    ],
+    "metadata": {"version": 1},
+}

@@ -1,0 +1,26 @@
+"""Settings: addresses that belong to the machine and not to a run, taken from the environment."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The repository's root: every stage runs in it."""
+
+BUILD = Path("build")
+"""What no stage declares: timings, links, rejects of a stopped run, checkpoints."""
+
+
+def tracking_uri() -> str:
+    """MLflow's address: `MLFLOW_TRACKING_URI`, or an SQLite file in the repository's folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{ROOT / 'mlflow.db'}"
+
+
+def artifact_root() -> str | None:
+    """Where a new experiment keeps its files: a folder beside the SQLite file; None lets a server decide."""
+    return None if os.environ.get("MLFLOW_TRACKING_URI") else (ROOT / "mlartifacts").as_uri()
+
+
+def tracking_page() -> str:
+    """Where a person opens MLflow: the server itself, or the page that `make ui` starts."""
+    address = tracking_uri()
+    return address if address.startswith("http") else "http://127.0.0.1:5000"

@@ -1,0 +1,1 @@
+"""Stage train: token shards and base model to a LoRA adapter."""
