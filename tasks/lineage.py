@@ -8,7 +8,7 @@ from tasks import outputs, settings
 from tasks.params import Params
 from tasks.records import digest
 
-TRAINING_CODE = ("tasks/train", "tasks/model.py", "tasks/shards.py", "tasks/guards.py")
+TRAINING_CODE = ("tasks/train", "tasks/attention.py", "tasks/model.py", "tasks/shards.py", "tasks/guards.py")
 """The code whose change can change an adapter; what the data is made by shows in the shards' digest."""
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "numpy", "safetensors", "tokenizers")

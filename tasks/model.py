@@ -11,7 +11,7 @@ from transformers.utils import logging as transformers_logging
 
 from tasks.params import Compute
 
-transformers_logging.disable_progress_bar()
+transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 Dtype = Literal["auto", "bfloat16", "float32"]
 
@@ -32,7 +32,7 @@ def dtype(wanted: Dtype) -> torch.dtype:
 def load_base(folder: Path, compute: Compute, attention: str = "sdpa") -> Any:
     """The base model of `folder` on this machine's device, with the threads and number format of params."""
     torch.set_num_threads(compute.threads)
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype(compute.dtype),
         attn_implementation=attention,

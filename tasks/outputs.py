@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,15 +14,23 @@ def whole(path: Path) -> Iterator[Path]:
 
     After an error `path` is as it was, and nothing half-written is left.
     """
-    scratch = path.with_name(f".{path.name}.partial")
+    scratch, previous = (path.with_name(f".{path.name}.{name}") for name in ("partial", "previous"))
     _remove(scratch)
+    _remove(previous)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield scratch
-        _remove(path)
-        os.replace(scratch, path)
+        if path.is_dir():
+            path.replace(previous)
+        try:
+            scratch.replace(path)
+        except OSError:
+            if previous.exists():
+                previous.replace(path)
+            raise
     finally:
         _remove(scratch)
+        _remove(previous)
 
 
 @contextmanager
@@ -45,8 +52,8 @@ def digest_path(path: Path) -> str:
     Python's bytecode is no part of it. Raises FileNotFoundError where there is nothing.
     """
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with path.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
     if not path.is_dir():
         raise FileNotFoundError(path)
     whole_digest = hashlib.sha256()
@@ -54,6 +61,13 @@ def digest_path(path: Path) -> str:
     for file in sorted(files, key=lambda file: file.relative_to(path).as_posix()):
         whole_digest.update(f"{file.relative_to(path).as_posix()}\0{digest_path(file)}\n".encode())
     return whole_digest.hexdigest()
+
+
+def keep_only(folder: Path, names: Collection[str]) -> None:
+    """Drop the folders in `folder` that are not named; DVC leaves the outs of removed stages behind."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_dir() and path.name not in names:
+            shutil.rmtree(path)
 
 
 def _remove(path: Path) -> None:

@@ -4,13 +4,14 @@
 """
 
 import difflib
-import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from tasks import errors, sheets
 from tasks.errors import UserError
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)]
@@ -62,7 +63,7 @@ class Source(Section):
     """The format's name: a file of tasks/ingest/formats."""
     cluster: Name | None = None
     """The cluster of its rows where the rows name none; the source's name when null."""
-    licence: str = Field("unknown", min_length=1)
+    licence: str = Field(default="unknown", min_length=1)
     """The licence of its rows where the rows name none, as an SPDX id."""
     train: bool = True
     """Whether its rows may be trained on; false keeps a source for the benchmarks of its held-out clusters alone."""
@@ -71,7 +72,7 @@ class Source(Section):
 class Ingest(Section):
     """The sources and how they become records."""
 
-    seed: int = Field(17, ge=0)
+    seed: int = Field(default=17, ge=0)
     """Seed of the composition of the starter mixture."""
     sources: dict[Name, Source] = Field(min_length=1)
     """The sources by name; each is a stage `ingest@NAME` of its own."""
@@ -80,17 +81,17 @@ class Ingest(Section):
 class Render(Section):
     """Records and templates to examples: the mixture and the hold-out."""
 
-    seed: int = Field(17, ge=0)
+    seed: int = Field(default=17, ge=0)
     """Seed of the choice of records, templates and benchmark documents."""
     examples: int = Field(ge=1, le=100_000_000)
     """Training examples in all; fewer where the records do not suffice."""
-    cap: int = Field(3_000, ge=1)
+    cap: int = Field(default=3_000, ge=1)
     """Most records that count towards a task's share: its weight is min(records, cap), FLAN's mixing."""
     held_out: list[Name]
     """Clusters that are never trained on; each becomes a benchmark suite."""
     related: dict[Name, list[Name]] = {}
     """Clusters that are dropped from training with a held-out one, because knowing them would help on it."""
-    documents: int = Field(150, ge=1)
+    documents: int = Field(default=150, ge=1)
     """Documents of each benchmark at most, balanced over their answers."""
 
     def excluded(self) -> dict[str, str]:
@@ -102,18 +103,18 @@ class Render(Section):
 class Pack(Section):
     """Examples to token shards."""
 
-    row_tokens: int = Field(1_024, ge=16, le=1_048_576)
+    row_tokens: int = Field(default=1_024, ge=16, le=1_048_576)
     """Tokens of a packed row at most; a longer example is rejected and counted."""
 
 
 class Lora(Section):
     """The adapter."""
 
-    r: int = Field(16, ge=1, le=1_024)
+    r: int = Field(default=16, ge=1, le=1_024)
     """Rank of the update."""
-    alpha: float = Field(32, gt=0)
+    alpha: int = Field(default=32, ge=1)
     """Scale: the update is multiplied by alpha / r."""
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the adapter's inputs dropped in training."""
     target_modules: str | list[str] = "all-linear"
     """PEFT's selection of the layers to adapt."""
@@ -122,23 +123,23 @@ class Lora(Section):
 class Train(Section):
     """The training run."""
 
-    seed: int = Field(17, ge=0)
+    seed: int = Field(default=17, ge=0)
     """Seed of the adapter's start, the order of rows and dropout."""
-    epochs: float = Field(1.0, gt=0, le=1_000)
+    epochs: float = Field(default=1.0, gt=0, le=1_000)
     """Passes over the token shards."""
-    max_steps: int | None = Field(None, ge=1)
+    max_steps: int | None = Field(default=None, ge=1)
     """Optimiser steps at most; null runs all epochs."""
-    rows_per_step: int = Field(1, ge=1, le=65_536)
+    rows_per_step: int = Field(default=1, ge=1, le=65_536)
     """Packed rows of one optimiser step."""
-    learning_rate: float = Field(4e-4, gt=0, le=1)
+    learning_rate: float = Field(default=4e-4, gt=0, le=1)
     """Peak learning rate of AdamW."""
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
     """How the learning rate falls after the warm-up."""
-    warmup_share: float = Field(0.1, ge=0, lt=1)
+    warmup_share: float = Field(default=0.1, ge=0, lt=1)
     """Share of the steps in which the learning rate rises from zero."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """AdamW's weight decay."""
-    max_gradient_norm: float = Field(1.0, gt=0)
+    max_gradient_norm: float = Field(default=1.0, gt=0)
     """Gradients are scaled down to this norm."""
     lora: Lora = Lora()
     """The adapter."""
@@ -149,18 +150,18 @@ class Evaluate(Section):
 
     suites: list[Name] = Field(min_length=1)
     """The suites to run; each must be a held-out cluster."""
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(default=16, ge=1)
     """Requests computed together."""
-    new_tokens: int = Field(24, ge=1, le=8_192)
+    new_tokens: int = Field(default=24, ge=1, le=8_192)
     """Tokens generated at most for an answer."""
 
 
 class Register(Section):
     """The MLflow model registry."""
 
-    name: str = Field("instructflow", pattern=r"^[A-Za-z0-9_-]+$")
+    name: str = Field(default="instructflow", pattern=r"^[A-Za-z0-9_-]+$")
     """The registered model's name; MLflow allows no `/`, `:` or `.`."""
-    experiment: str = Field("instructflow", min_length=1)
+    experiment: str = Field(default="instructflow", min_length=1)
     """The MLflow experiment of the training runs."""
 
 
@@ -186,15 +187,9 @@ class Params(Section):
 
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read and check params.yaml. Raises UserError with every fault at its dotted path."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; run the command in the repository's root") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text: {error}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: no valid YAML: {error}") from error
-    return check(values, path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run the command in the repository's root")
+    return check(sheets.read(path), path)
 
 
 def check(values: object, path: Path) -> Params:
@@ -204,7 +199,8 @@ def check(values: object, path: Path) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        faults = [_describe(fault) for fault in error.errors()]
+        # A value of several types gives a fault for each of them; one is enough.
+        faults = list({_path(fault): _describe(fault) for fault in reversed(error.errors())}.values())[::-1]
         count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
         raise UserError(f"{path}: {count}\n" + "\n".join(f"  {fault}" for fault in faults)) from error
 
@@ -214,11 +210,11 @@ def merge(changes: dict[str, Any], path: Path = Path("params.yaml")) -> None:
 
     Raises UserError where the result is no valid params file.
     """
-    values = _overlay(yaml.safe_load(path.read_text(encoding="utf-8")), changes)
+    values = _overlay(sheets.read(path), changes)
     check(values, path)
     scratch = path.with_suffix(".partial")
     scratch.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    os.replace(scratch, path)
+    scratch.replace(path)
 
 
 def _overlay(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -229,8 +225,16 @@ def _overlay(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+_UNION_TAGS = ("str", "list[str]")
+"""pydantic names the branch of a value of several types in its path, though params.yaml has no such key."""
+
+
+def _path(fault: Any) -> str:
+    return ".".join(str(part) for part in fault["loc"] if str(part) not in _UNION_TAGS)
+
+
 def _describe(fault: Any) -> str:
-    where = ".".join(str(part) for part in fault["loc"])
+    where = _path(fault)
     if fault["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(fault["loc"][-1]), _keys(_section_at(fault["loc"][:-1])), n=1, cutoff=0.5)
         prefix = "".join(f"{part}." for part in fault["loc"][:-1])
@@ -251,9 +255,26 @@ def _section_at(location: tuple[int | str, ...]) -> type[BaseModel]:
         if part in fields:
             annotation = fields[str(part)].annotation
             candidates = [annotation, *get_args(annotation)]
-            section = next((item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)), section)
+            section = next(
+                (item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)), section
+            )
     return section
 
 
 def _keys(section: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def main(arguments: list[str]) -> None:
+    """`merge FILE` lays the values of a YAML file over params.yaml; `check` reads it and tells every fault."""
+    match arguments:
+        case ["check"]:
+            load()
+        case ["merge", file]:
+            merge(sheets.read_as(dict[str, Any], Path(file)))
+        case _:
+            raise UserError("usage: python -m tasks.params check | merge FILE")
+
+
+if __name__ == "__main__":
+    errors.run(lambda: main(sys.argv[1:]))

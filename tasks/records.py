@@ -39,11 +39,8 @@ def digest(value: object, length: int = 12) -> str:
 
 def write_lines(path: Path, rows: Iterable[object]) -> int:
     """Write one JSON object a line to `path` and return how many."""
-    count = 0
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        for count, row in enumerate(rows, start=1):
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    return count
+        return sum(bool(file.write(json.dumps(row, ensure_ascii=False) + "\n")) for row in rows)
 
 
 def write_records(path: Path, records: Iterable[Record]) -> int:

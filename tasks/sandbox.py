@@ -17,6 +17,8 @@ def compile_text(source: str) -> Template:
 @cache
 def names_in(source: str) -> frozenset[str]:
     """The names that a template reads."""
+    if "{" not in source:
+        return frozenset()
     return frozenset(meta.find_undeclared_variables(_ENVIRONMENT.parse(source)))
 
 
@@ -25,7 +27,7 @@ def render_text(source: str, values: dict[str, object]) -> str:
 
     Raises jinja2.TemplateError for a syntax error, an unknown name or an unsafe operation.
     """
-    return compile_text(source).render(values).strip()
+    return (compile_text(source).render(values) if "{" in source else source).strip()
 
 
 def holds(condition: str, values: dict[str, object]) -> bool:

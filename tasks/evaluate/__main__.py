@@ -1,25 +1,25 @@
 """python -m tasks.evaluate run MODEL SUITE: score a model zero-shot on a suite of benchmarks with lm-eval.
 
 MODEL is `base`, or the folder name of an adapter in models/ (`tuned`). Every benchmark is a YAML of lm-eval, so the
-stock `lm_eval` command gives the same numbers.
+stock `lm_eval` command can score it too.
 """
 
-import json
-import os
+import logging
 from pathlib import Path
 from typing import Annotated, Any
 
-os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
-
 import lm_eval
 import typer
-from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from tasks import console, errors, guards, model, outputs, params
 from tasks.chat import Chat
 from tasks.errors import UserError
+from tasks.evaluate.scorer import Scorer
 from tasks.records import write_lines
+
+# lm-eval tells of every default that it takes; what matters of them is decided here and tested.
+logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -63,12 +63,8 @@ def score(loaded: Any, chat: Chat, folder: Path, wanted: params.Params) -> dict[
     names = [path.stem for path in sorted(folder.glob("*.yaml"))]
     if not names:
         raise UserError(f"{folder}: no benchmark YAML here; run: dvc repro render")
-    # With add_bos_token off, lm-eval encodes a prompt as training did: the chat template alone decides about BOS.
-    harness = HFLM(
-        pretrained=loaded, tokenizer=chat.tokenizer, batch_size=wanted.evaluate.batch_size, add_bos_token=False
-    )
     results = lm_eval.simple_evaluate(
-        model=harness,
+        model=Scorer(loaded, chat.tokenizer, wanted.evaluate.batch_size),
         tasks=[f"{folder.name}_{name}" for name in names],
         task_manager=TaskManager(include_path=str(folder), include_defaults=False),
         apply_chat_template=True,
@@ -93,7 +89,7 @@ def distil(results: dict[str, Any]) -> tuple[dict[str, dict[str, float]], list[d
 
 
 def _answer(benchmark: str, row: dict[str, Any]) -> dict[str, Any]:
-    """One document's result: by rank, the choice taken; by generation, the text and whether it is one of the choices."""
+    """One document's result: by rank the choice taken; by generation the text, and whether it is one of the choices."""
     document = row["doc"]
     told = {"benchmark": benchmark, "document": document["id"], "template": document["template"]}
     if "acc" in row:
@@ -113,7 +109,6 @@ def _answer(benchmark: str, row: dict[str, Any]) -> dict[str, Any]:
 def _plain(text: str) -> str:
     """Text as lm-eval's exact match compares it here: without case and punctuation."""
     return "".join(letter for letter in text.lower() if letter.isalnum() or letter.isspace()).strip()
-
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import typer
 from tasks import console, errors, guards, outputs, params, settings
 from tasks.errors import UserError
 from tasks.ingest.formats import FORMATS
-from tasks.ingest.origin import Origin, Reject
+from tasks.ingest.origin import Origin, Reject, Usable
 from tasks.records import Record, write_lines, write_records
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -55,17 +55,20 @@ def run(
     )
 
 
-def sort_out(rows: Iterator[Record | Reject]) -> tuple[list[Record], list[Reject]]:
+def sort_out(rows: Iterator[Usable | Reject]) -> tuple[list[Record], list[Reject]]:
     """The usable records, each once, and the rejects; a record that was there before is rejected as a duplicate."""
     records: dict[str, Record] = {}
     rejects: list[Reject] = []
     for row in rows:
         if isinstance(row, Reject):
             rejects.append(row)
-        elif row.id in records:
-            rejects.append(Reject(row.source, row.id, "duplicate: the same record came before", row.output[:200]))
+        elif row.record.id in records:
+            again = row.record
+            rejects.append(
+                Reject(again.source, row.place, "duplicate: the same record came before", again.output[:200])
+            )
         else:
-            records[row.id] = row
+            records[row.record.id] = row.record
     return list(records.values()), rejects
 
 
@@ -77,7 +80,9 @@ def _nothing_left(origin: Origin, rejects: list[Reject]) -> str:
     with outputs.whole(path) as scratch:
         write_lines(scratch, (asdict(row) for row in rejects))
     first = rejects[0]
-    return f"{origin.path}: all {len(rejects)} rows are rejected, the first ({first.place}): {first.reason}; all in {path}"
+    return (
+        f"{origin.path}: all {len(rejects)} rows are rejected, the first ({first.place}): {first.reason}; all in {path}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Where rows come from, what becomes of one, and how rows are read from a JSON or JSON-lines file."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 
 from tasks.errors import UserError
 from tasks.records import Record, digest
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 _SHOWN = 500
 """Characters of a rejected row that are kept with the reason."""
@@ -44,6 +47,14 @@ class Reject:
 
 
 @dataclass(frozen=True)
+class Usable:
+    """A row that became a record, and its place."""
+
+    place: str
+    record: Record
+
+
+@dataclass(frozen=True)
 class Row:
     """A parsed row and its place."""
 
@@ -65,16 +76,18 @@ def read_rows(origin: Origin) -> Iterator[Row | Reject]:
     for place, value in rows:
         if isinstance(value, Reject):
             yield value
-        elif isinstance(value, dict):
-            yield Row(place, value)
-        else:
+        elif not isinstance(value, dict):
             yield reject(origin, place, f"a JSON object is expected, not {type(value).__name__}", value)
+        elif _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
+            yield reject(origin, place, "no valid text: half of a surrogate pair stands alone", value)
+        else:
+            yield Row(place, value)
 
 
 def reject(origin: Origin, place: str, reason: str, value: object) -> Reject:
     """A rejected row of `origin`."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return Reject(origin.name, place, reason, text[:_SHOWN])
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return Reject(origin.name, place, reason, text[:_SHOWN].encode(errors="replace").decode())
 
 
 def _array(origin: Origin, data: bytes) -> Iterator[tuple[str, object]]:
@@ -86,6 +99,8 @@ def _array(origin: Origin, data: bytes) -> Iterator[tuple[str, object]]:
     except json.JSONDecodeError as error:
         hint = "; is it one object a line? then name it .jsonl" if error.msg == "Extra data" else ""
         raise UserError(f"{origin.path}: line {error.lineno}, column {error.colno}: {error.msg}{hint}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{origin.path}: cannot be held in memory as JSON: {error}") from error
     if not isinstance(values, list):
         raise UserError(f"{origin.path}: a JSON array of rows is expected, not {type(values).__name__}")
     yield from ((f"row {number}", value) for number, value in enumerate(values, start=1))
@@ -104,3 +119,5 @@ def _lines(origin: Origin, data: bytes) -> Iterator[tuple[str, object]]:
         except json.JSONDecodeError as error:
             shown = line.decode("utf-8")
             yield place, reject(origin, place, f"no valid JSON: {error.msg} at column {error.colno}", shown)
+        except (ValueError, RecursionError) as error:
+            yield place, reject(origin, place, f"cannot be held in memory as JSON: {error}", line.decode("utf-8"))

@@ -1,6 +1,5 @@
 """python -m tasks.render run | preview: records and templates to training examples and held-out benchmarks."""
 
-import shutil
 from collections import defaultdict
 from pathlib import Path
 from typing import Annotated
@@ -29,19 +28,23 @@ def run(records: Records = Path("data/ingest"), out: Path = Path("data/render"))
     everything = params.load()
     wanted, bank = everything.render, templates.load_bank()
     with console.timed("render"):
-        forget_removed_sources(records, set(everything.ingest.sources))
+        outputs.keep_only(records, everything.ingest.sources)
         training, held_out = hold_out(records, everything)
         chosen = mixture.choose(training, wanted.examples, wanted.cap, wanted.seed)
         if not chosen:
-            raise UserError("render: no record is left to train on: every cluster is held out, related, or train: false")
+            raise UserError(
+                "render: no record is left to train on: every cluster is held out, related, or train: false"
+            )
         examples = [example(record, bank, wanted.seed) for record in console.track(chosen, "rendering")]
         guards.not_trained_on({item.cluster: item.id for item in examples}, wanted.excluded())
-        with outputs.whole(out / "examples.jsonl") as scratch:
-            write_examples(scratch, examples)
-        with outputs.whole(out / "mixture.json") as scratch:
-            outputs.write_json(scratch, mixture.realised(examples, wanted.examples))
         home = out / "benchmarks"
-        with outputs.whole_folder(home) as folder:
+        with (
+            outputs.whole(out / "examples.jsonl") as lines,
+            outputs.whole(out / "mixture.json") as mixed,
+            outputs.whole_folder(home) as folder,
+        ):
+            write_examples(lines, examples)
+            outputs.write_json(mixed, mixture.realised(examples, wanted.examples))
             for cluster, rows in held_out.items():
                 benchmarks.write_suite(folder / cluster, home / cluster, rows, bank, wanted.documents, wanted.seed)
     _summarise(examples, held_out, wanted, out)
@@ -90,20 +93,13 @@ def hold_out(folder: Path, wanted: params.Params) -> tuple[list[Record], dict[st
     records = read_sources(folder, list(wanted.ingest.sources))
     training = [row for row in records if row.cluster not in excluded and row.source in trainable]
     held_out = {name: [row for row in records if row.cluster == name] for name in wanted.render.held_out}
-    guards.known("render.held_out", held_out, {row.cluster for row in records})
+    clusters = {row.cluster for row in records}
+    guards.known("render.held_out", held_out, clusters)
+    guards.known("render.related", wanted.render.excluded(), clusters)
     return training, held_out
 
 
-def forget_removed_sources(folder: Path, names: set[str]) -> None:
-    """Drop the records of sources that params.yaml names no more; DVC leaves the outs of removed stages behind."""
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.is_dir() and path.name not in names:
-            shutil.rmtree(path)
-
-
-def _summarise(
-    examples: list[Example], held_out: dict[str, list[Record]], wanted: params.Render, out: Path
-) -> None:
+def _summarise(examples: list[Example], held_out: dict[str, list[Record]], wanted: params.Render, out: Path) -> None:
     got = mixture.realised(examples, wanted.examples)
     rows: dict[str, object] = {"examples": f"{got['got']} of {got['asked']} asked for"}
     rows |= {f"  {cluster}": count for cluster, count in dict(got["clusters"]).items()}  # type: ignore[call-overload]

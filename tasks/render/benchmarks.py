@@ -40,9 +40,7 @@ def write_suite(folder: Path, home: Path, records: Iterable[Record], bank: Bank,
     folder.mkdir(parents=True)
     described = {}
     for task, rows in sorted(tasks.items()):
-        chosen = [
-            _document(record, bank, number) for number, record in enumerate(balanced(rows, documents, seed))
-        ]
+        chosen = [_document(record, bank, number) for number, record in enumerate(balanced(rows, documents, seed))]
         write_lines(folder / f"{task}.jsonl", (vars(document) for document in chosen))
         for name, body in (("rank", _RANK), ("generate", _GENERATE)):
             benchmark = {"task": f"{home.name}_{task}_{name}", **_COMMON, **body}
@@ -56,13 +54,16 @@ def write_suite(folder: Path, home: Path, records: Iterable[Record], bank: Bank,
 def balanced(records: list[Record], documents: int, seed: int) -> list[Record]:
     """At most `documents` records, equally many for each label, or each place of the right option where these differ.
 
-    The order depends on the seed and each record's id alone.
+    The order depends on the seed and each record's id alone. Raises UserError where `documents` is less than the
+    number of groups.
     """
     fixed_labels = len({tuple(sorted(record.options)) for record in records}) == 1
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in sorted(records, key=lambda record: digest([seed, record.id, "document"])):
-        groups[record.output if fixed_labels else str(record.options.index(record.output))].append(record)
+        groups[record.output if fixed_labels else f"{record.options.index(record.output)}"].append(record)
     each = min(documents // len(groups), *(len(group) for group in groups.values()))
+    if not each:
+        raise UserError(f"render.documents: {documents} is less than the {len(groups)} labels to balance")
     return [group[place] for place in range(each) for _, group in sorted(groups.items())]
 
 

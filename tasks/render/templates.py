@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import jinja2
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from tasks import sheets
 from tasks.errors import UserError
 from tasks.examples import Example
 from tasks.records import Record, digest
@@ -61,7 +61,10 @@ class Bank:
         if own is None:
             place = self.folder / record.cluster / f"{record.task}.yaml"
             raise UserError(f"task {record.task!r} has no templates: write {place}")
-        return [template for template in own if record.options or not template.lists_options]
+        fitting = [template for template in own if record.options or not template.lists_options]
+        if not fitting:
+            raise UserError(f"task {record.task!r}: every template lists options, and record {record.id} has none")
+        return fitting
 
 
 def load_bank(folder: Path = BANK) -> Bank:
@@ -99,15 +102,12 @@ def draw(seed: int, record: Record, templates: Sequence[Template]) -> Template:
 
 
 def _load(path: Path) -> list[Template]:
-    try:
-        templates = _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).templates
-        for template in templates:
+    templates = sheets.read_as(_File, path).templates
+    for template in templates:
+        try:
             names_in(template.prompt), names_in(template.completion)
-    except (yaml.YAMLError, jinja2.TemplateError) as error:
-        raise UserError(f"{path}: {error}") from error
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise UserError(f"{path}: {faults}") from error
+        except jinja2.TemplateError as error:
+            raise UserError(f"{path}: {template.id}: {error}") from error
     ids = [template.id for template in templates]
     if len(set(ids)) < len(ids):
         raise UserError(f"{path}: a template id stands twice among {', '.join(ids)}")

@@ -10,10 +10,10 @@ import typer
 from peft import LoraConfig, get_peft_model
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
-from tasks import console, errors, guards, lineage, model, outputs, params, settings, tracking
+from tasks import attention, console, errors, guards, lineage, model, outputs, params, settings, tracking
 from tasks.errors import UserError
 from tasks.shards import Shards, read_shards
-from tasks.train import attention, step
+from tasks.train import step
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 

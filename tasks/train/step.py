@@ -57,7 +57,8 @@ def collate(rows: list[dict[str, Any]]) -> Batch:
 def logits_of(model: Any, batch: Batch) -> torch.Tensor:
     """Logits at the predicting places only, (supervised tokens, vocabulary)."""
     inputs = {name: value for name, value in batch.items() if name not in ("predicting", "labels", "shift_labels")}
-    return model(**inputs, use_cache=False, logits_to_keep=batch["predicting"]).logits[0]
+    logits: torch.Tensor = model(**inputs, use_cache=False, logits_to_keep=batch["predicting"]).logits[0]
+    return logits
 
 
 class PackedTrainer(Trainer):
@@ -70,7 +71,8 @@ class PackedTrainer(Trainer):
     ) -> torch.Tensor:
         """The batch's share of the step's mean cross-entropy."""
         total = cross_entropy(logits_of(model, inputs).float(), inputs["labels"], reduction="sum")
-        return total / num_items_in_batch
+        loss: torch.Tensor = total / num_items_in_batch
+        return loss
 
 
 def neighbour_difference(model: Any, batch: Batch) -> float:

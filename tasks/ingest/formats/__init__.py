@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from tasks.ingest.formats import alpaca, starter
-from tasks.ingest.origin import Origin, Reject
-from tasks.records import Record
+from tasks.ingest.origin import Origin, Reject, Usable
 
-Reader = Callable[[Origin], Iterator[Record | Reject]]
+Reader = Callable[[Origin], Iterator[Usable | Reject]]
 
 FORMATS: dict[str, Reader] = {"alpaca": alpaca.read, "starter": starter.read}

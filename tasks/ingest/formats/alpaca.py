@@ -5,12 +5,11 @@ The form of Stanford Alpaca's data file, https://github.com/tatsu-lab/stanford_a
 
 from collections.abc import Iterator
 
-from tasks.ingest.origin import Origin, Reject, Row, read_rows, reject
-from tasks.records import Record
+from tasks.ingest.origin import Origin, Reject, Row, Usable, read_rows, reject
 
 
-def read(origin: Origin) -> Iterator[Record | Reject]:
-    """One record or reject for each row. Raises UserError where the file cannot be read."""
+def read(origin: Origin) -> Iterator[Usable | Reject]:
+    """A record or a reject for each row. Raises UserError where the file cannot be read."""
     for row in read_rows(origin):
         if isinstance(row, Reject):
             yield row
@@ -20,7 +19,8 @@ def read(origin: Origin) -> Iterator[Record | Reject]:
             yield reject(origin, row.place, fault, row.value)
             continue
         fields = {"instruction": row.value["instruction"].strip(), "input": (row.value.get("input") or "").strip()}
-        yield origin.record(origin.name, origin.cluster, fields, [row.value["output"].strip()])
+        output = row.value["output"].strip()
+        yield Usable(row.place, origin.record(origin.name, origin.cluster, fields, [output]))
 
 
 def _fault(row: Row) -> str | None:

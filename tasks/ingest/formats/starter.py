@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated
 
 import jinja2
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from tasks import sheets
 from tasks.errors import UserError
-from tasks.ingest.origin import Origin
+from tasks.ingest.origin import Origin, Usable
 from tasks.records import Record, digest
 from tasks.sandbox import holds, names_in, render_text
 
@@ -61,23 +61,12 @@ class TaskFile(BaseModel):
     items: Annotated[list[Item], Field(min_length=1)]
 
 
-def load_task(path: Path) -> TaskFile:
-    """Read and check a task file. Raises UserError that names the file and each faulty key."""
-    try:
-        return TaskFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: no valid YAML: {error}") from error
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise UserError(f"{path}: {faults}") from error
-
-
 def load_tables(folder: Path) -> dict[str, list[Row]]:
     """The tables that all tasks share: `_tables/NAME.yaml`, each a list of rows."""
-    return {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("_tables/*.yaml"))}
+    return {path.stem: sheets.read_as(list[Row], path) for path in sorted(folder.glob("_tables/*.yaml"))}
 
 
-def read(origin: Origin) -> Iterator[Record]:
+def read(origin: Origin) -> Iterator[Usable]:
     """All records of the starter folder, in the order of the file names and items; the same seed, the same records.
 
     Raises UserError where a task file is wrong.
@@ -86,33 +75,44 @@ def read(origin: Origin) -> Iterator[Record]:
         raise UserError(f"{origin.path}: no such folder of task files")
     tables = load_tables(origin.path)
     for path in sorted(origin.path.glob("[!_]*/*.yaml")):
-        yield from compose(path, load_task(path), tables, origin)
+        for record in compose(path, sheets.read_as(TaskFile, path), tables, origin):
+            yield Usable(f"{path.parent.name}/{path.name}", record)
 
 
 def compose(path: Path, task: TaskFile, shared: dict[str, list[Row]], origin: Origin) -> Iterator[Record]:
-    """The records of one task file; each item draws from its own seed, so a new item changes no other."""
-    name, cluster = path.stem, path.parent.name
-    tables = shared | task.tables
+    """The records of one task file; each item draws from its own seed, so a new item changes no other.
+
+    Raises UserError where an item is wrong or gives no record.
+    """
+    name, tables = path.stem, shared | task.tables
     seen: set[str] = set()
     for item in task.items:
         source = random.Random(f"{origin.seed}/{name}/{digest(item.model_dump())}")
-        slots = used_slots(item, task)
-        wanted, tries = (DRAWS if slots else 1), _TRIES
-        while wanted and tries:
-            tries -= 1
-            try:
-                values = draw(slots, tables, source)
-                if item.where and not holds(item.where, values):
-                    continue
-                fields, output, options = fill(item, task, values, source)
-            except (jinja2.TemplateError, KeyError, ValueError) as error:
-                raise UserError(f"{path}: item {item.fields}: {error}") from error
-            record = origin.record(name, cluster, fields, [output], options)
-            if record.id in seen:
-                continue
-            seen.add(record.id)
-            wanted -= 1
-            yield record
+        found: dict[str, Record] = {}
+        try:
+            for fields, output, options in draws(item, task, tables, source):
+                record = origin.record(name, path.parent.name, fields, [output], options)
+                if record.id not in seen:
+                    found[record.id] = record
+                if len(found) == DRAWS:
+                    break
+        except (jinja2.TemplateError, LookupError, ValueError, TypeError, ArithmeticError) as error:
+            raise UserError(f"{path}: item {item.fields}: {error}") from error
+        if not found:
+            raise UserError(f"{path}: item {item.fields}: gives no record of its own in {_TRIES} draws")
+        seen |= found.keys()
+        yield from found.values()
+
+
+def draws(
+    item: Item, task: TaskFile, tables: dict[str, list[Row]], source: random.Random
+) -> Iterator[tuple[dict[str, str], str, list[str]]]:
+    """Fields, output and options of an item, again and again with new values in its slots; once where it has none."""
+    slots = used_slots(item, task)
+    for _ in range(_TRIES if slots else 1):
+        values = draw(slots, tables, source)
+        if not item.where or holds(item.where, values):
+            yield fill(item, task, values, source)
 
 
 def used_slots(item: Item, task: TaskFile) -> dict[str, Slot]:
@@ -131,6 +131,8 @@ def draw(slots: dict[str, Slot], tables: dict[str, list[Row]], source: random.Ra
         if isinstance(slot, Range):
             values[name] = source.randrange(slot.low, slot.high + 1, slot.step)
             continue
+        if isinstance(slot, str) and slot not in tables:
+            raise LookupError(f"slot {name!r}: no table {slot!r}; there are {', '.join(sorted(tables)) or 'none'}")
         rows = slot if isinstance(slot, list) else tables[slot]
         used = taken.setdefault(slot if isinstance(slot, str) else name, [])
         row = source.choice([row for row in rows if row not in used])

@@ -4,6 +4,9 @@ On the CPU each sequence is computed alone, which costs the sum of the squares o
 their sum. The boundaries come in as `cu_seq_lens_q`, the form that transformers' variable-length GPU kernels read.
 """
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
@@ -21,12 +24,14 @@ def packed_attention(
     scaling: float | None = None,
     *,
     cu_seq_lens_q: torch.Tensor,
+    visible: Sequence[torch.Tensor] | None = None,
     **_: object,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention within each sequence.
+    """Attention within each sequence: causal, or as `visible` says.
 
     `query` is (1, heads, tokens, width), `key` and `value` (1, key heads, tokens, width); sequence s is the tokens
-    `cu_seq_lens_q[s]:cu_seq_lens_q[s + 1]`. Returns (1, tokens, heads, width).
+    `cu_seq_lens_q[s]:cu_seq_lens_q[s + 1]`, and `visible[s]` (length, length) tells which tokens each of its tokens
+    sees. Returns (1, tokens, heads, width).
     """
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
@@ -36,11 +41,12 @@ def packed_attention(
             query[:, :, start:end],
             key[:, :, start:end],
             value[:, :, start:end],
+            attn_mask=None if visible is None else visible[number],
             dropout_p=dropout,
             scale=scaling,
-            is_causal=True,
+            is_causal=visible is None,
         )
-        for start, end in zip(ends, ends[1:], strict=False)
+        for number, (start, end) in enumerate(pairwise(ends))
     ]
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 

@@ -1,0 +1,54 @@
+# Two commands do everything: `make run` and `make test`. Both set up .venv first, where it is not there yet.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+
+.DEFAULT_GOAL := help
+.PHONY: help run quick plan test mutants lint format ui clean
+
+help: ## say what each command does
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(READY) ## set up, and run the whole pipeline: data, training, evaluation, report, registration
+	@python -m flows.pipeline
+
+quick: $(READY) ## the same pipeline on the same model at a small size, in a checkout of its own (build/quick)
+	@bash infra/quick.sh
+
+plan: $(READY) ## which stages would run and why, how many tokens, about how many minutes
+	@python -m flows.plan
+
+test: $(READY) ## set up, and pass the tests
+	@python -m pytest
+
+mutants: $(READY) ## break guards, masks, spans and hold-out on purpose: each must fail its test
+	@python -m tests.mutants
+
+lint: $(READY) ## style and types
+	@ruff format --check . && ruff check . && mypy
+
+format: $(READY) ## put the code into its form
+	@ruff format . && ruff check --fix .
+
+ui: $(READY) ## open MLflow and Prefect on this machine alone, and print their addresses
+	@bash infra/ui.sh
+
+clean: ## remove what stages wrote, but not DVC's cache, the registry or .venv
+	rm -rf data models reports build
+
+# The lock file is the full closure in exact versions, so pip resolves nothing. torch comes a second time, with its own
+# needs: where the registry's build is for GPUs it needs libraries that a CPU build does not, and else this adds nothing.
+$(READY): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: Python 3.11 or newer is needed; name it: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "setting up $(VENV) (some minutes, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --no-deps --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet "$$(grep '^torch==' requirements.lock)"
+	@touch $(READY)

@@ -1,0 +1,178 @@
+"""python -m flows.pipeline: every stage of dvc.yaml once, in graph order, side by side where the graph allows.
+
+Works with no Prefect server started; with PREFECT_API_URL set it uses that server.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture, as_completed
+from prefect.states import Completed
+from prefect.task_runners import ThreadPoolTaskRunner
+from rich.console import Console
+from rich.markdown import Markdown
+
+from flows import graph
+from tasks import errors, params
+from tasks.errors import UserError
+
+RAN, UNCHANGED, RESTORED = "Ran", "Unchanged", "Restored from cache"
+
+
+@flow(name="pipeline", description="Every stage of dvc.yaml once; unchanged ones are passed over.")
+def pipeline(side_by_side: int = 2) -> dict[str, str]:
+    """Bring every stage up to date and make sure that effects outside the graph are there.
+
+    Returns what became of each stage. Raises UserError that names the stages that failed.
+    """
+    plan = graph.plan()
+    states = run_in_order(plan, side_by_side)
+    failed = [stage.address for stage in plan.stages if not _succeeded(states, stage.address)]
+    if failed:
+        raise UserError(f"stages failed or were not reached: {', '.join(failed)}; their output is above")
+    for stage in plan.stages:
+        if "ensure" in stage.meta:
+            name = f"ensure {stage.address}"
+            ensure.with_options(name=name, task_run_name=name)(stage.meta["ensure"])
+    return {address: str(state.name) for address, state in states.items()}
+
+
+def run_in_order(plan: graph.Plan, side_by_side: int) -> dict[str, State[Any]]:
+    """Run each stage as soon as those before it have succeeded; returns the states of the stages that were reached.
+
+    A stage is submitted only when it can start at once, so that whenever a place is free the one with the longest way
+    to the end takes it.
+    """
+    states: dict[str, State[Any]] = {}
+    futures: dict[str, PrefectFuture[Any]] = {}
+    while True:
+        ready = [
+            stage
+            for stage in plan.stages
+            if stage.address not in futures and all(_succeeded(states, name) for name in stage.upstream)
+        ]
+        for stage in ready[: side_by_side - (len(futures) - len(states))]:
+            futures[stage.address] = submit(stage, stage.address in plan.reasons, futures)
+        running = {address: future for address, future in futures.items() if address not in states}
+        if not running:
+            return states
+        next(iter(as_completed(list(running.values()))))
+        states |= {address: future.state for address, future in running.items() if future.state.is_final()}
+
+
+def submit(stage: graph.Stage, may_run: bool, futures: dict[str, PrefectFuture[Any]]) -> PrefectFuture[Any]:
+    """Hand a stage to Prefect under its own name, with what its `meta` asks for."""
+    named: Any = run_stage.with_options(
+        name=stage.address,
+        task_run_name=stage.address,
+        description=stage.description,
+        tags=stage.meta.get("tags", []),
+        retries=stage.meta.get("retries", 0),
+        retry_delay_seconds=10,
+    )
+    future: PrefectFuture[Any] = named.submit(
+        stage, may_run, wait_for=[futures[name] for name in sorted(stage.upstream)]
+    )
+    return future
+
+
+def _succeeded(states: dict[str, State[Any]], address: str) -> bool:
+    return address in states and states[address].is_completed()
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def run_stage(stage: graph.Stage, may_run: bool) -> State[Any]:
+    """Run one stage through DVC, unless DVC's status says that nothing before it or in it has changed."""
+    became = _repro(stage.address) if may_run else UNCHANGED
+    _publish(stage)
+    return Completed(name=became, message=f"{stage.address}: {became.lower()}")
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def ensure(command: str) -> None:
+    """Repair a stage's effect outside the graph."""
+    _stream(command.split())
+
+
+def _repro(address: str) -> str:
+    """`dvc repro` of this one stage; returns whether it ran, was restored from DVC's cache, or had not changed."""
+    lines = _stream(["dvc", "--wait-for-lock", "repro", "--single-item", address])
+    if any(line.startswith(f"Running stage '{address}'") for line in lines):
+        return RAN
+    return RESTORED if any("checking out outputs" in line for line in lines) else UNCHANGED
+
+
+def _stream(command: list[str]) -> list[str]:
+    """Run a command with this Python's tools first on the path, its output line by line in Prefect's log."""
+    logger = get_run_logger()
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONUNBUFFERED": "1",
+        "COLUMNS": "150",
+    }
+    lines = []
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
+    ) as process:
+        for line in process.stdout or ():
+            if line.strip():
+                lines.append(line.rstrip())
+                logger.info(lines[-1])
+    if process.returncode:
+        raise UserError(f"`{' '.join(command)}` ended with exit status {process.returncode}")
+    return lines
+
+
+def _publish(stage: graph.Stage) -> None:
+    """Put what the stage offers to readers on Prefect's page: a Markdown file, and links."""
+    key = re.sub(r"[^a-z0-9]+", "-", stage.address.lower())
+    if (page := Path(stage.meta.get("artifact", ""))).is_file():
+        create_markdown_artifact(page.read_text(encoding="utf-8"), key=key, description=stage.description)
+    for name, address in _links(stage).items():
+        slug = re.sub(r"[^a-z0-9]+", "-", name.lower())
+        create_link_artifact(address, link_text=name, key=f"{key}-{slug}", description=name)
+
+
+def _links(stage: graph.Stage) -> dict[str, str]:
+    path = Path(stage.meta.get("links", ""))
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+app = typer.Typer(help=__doc__, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    side_by_side: Annotated[int, typer.Option(help="Stages that may run at the same time.", min=1)] = 2,
+) -> None:
+    """Bring every stage of dvc.yaml up to date, in graph order."""
+    params.load()
+    runner: Any = ThreadPoolTaskRunner(max_workers=side_by_side)
+    became = pipeline.with_options(task_runner=runner)(side_by_side)
+    console = Console()
+    links: dict[str, str] = {}
+    for stage in graph.plan().stages:
+        if (page := Path(stage.meta.get("artifact", ""))).is_file():
+            console.print(Markdown(page.read_text(encoding="utf-8")))
+        links |= _links(stage)
+    for name, address in links.items():
+        console.print(f"{name}: {address}  (make ui starts the page)", soft_wrap=True)
+    ran = [address for address, what in became.items() if what == RAN]
+    unchanged = len(became) - len(ran)
+    console.print(f"Ran {len(ran)} stages: {', '.join(ran)}." if ran else "No stage was executed.", soft_wrap=True)
+    console.print(f"{unchanged} of {len(became)} stages were up to date.")
+
+
+if __name__ == "__main__":
+    errors.run(app)

@@ -1,0 +1,1 @@
+"""Stage register: adapter, results and lineage -> an MLflow model version, one for each fingerprint."""

@@ -1,0 +1,81 @@
+"""python -m tasks.register run | ensure: make the trained model a version in MLflow's registry, once a fingerprint."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from tasks import console, errors, outputs, params, settings, tracking
+from tasks.errors import UserError
+from tasks.register import registry
+from tasks.render.templates import BANK
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+
+BASE, ADAPTER, REPORT = Path("models/base"), Path("models/tuned"), Path("reports/report")
+LINEAGE = Path("reports/register/lineage.json")
+
+CHAIN = {
+    "records": Path("data/ingest"),
+    "templates": BANK,
+    "examples": Path("data/render/examples.jsonl"),
+    "shards": Path("data/pack"),
+    "base": BASE,
+    "adapter": ADAPTER / "adapter_model.safetensors",
+    "report": REPORT,
+}
+"""The links from the records to the report, each told by its digest."""
+
+
+@app.callback()
+def main() -> None:
+    """Register the model."""
+
+
+@app.command()
+def run() -> None:
+    """Write the lineage of the trained model to reports/register, and make sure that its version exists."""
+    with console.timed("register"):
+        with outputs.whole(LINEAGE) as scratch:
+            outputs.write_json(scratch, lineage())
+        ensure()
+
+
+@app.command()
+def ensure() -> None:
+    """Make sure that the version of the lineage in reports/register exists; a flow calls this at its end."""
+    if not LINEAGE.is_file():
+        raise UserError(f"{LINEAGE}: nothing to register yet; run: dvc repro register")
+    wanted = params.load().register_
+    summary = json.loads((REPORT / "summary.json").read_text(encoding="utf-8"))
+    candidate = registry.Candidate(
+        wanted.name, BASE, ADAPTER, REPORT, json.loads(LINEAGE.read_text(encoding="utf-8")), tracking.flat(summary)
+    )
+    inputs, history = (
+        json.loads((ADAPTER / name).read_text(encoding="utf-8")) for name in ("inputs.json", "history.json")
+    )
+    tracked = tracking.ensure_run(wanted.experiment, candidate.fingerprint, inputs["params"], history)
+    version, made = registry.ensure_version(candidate, tracked)
+    links = {"MLflow model version": registry.page(candidate, version), "MLflow run": tracking.page(tracked)}
+    (settings.BUILD / "links").mkdir(parents=True, exist_ok=True)
+    outputs.write_json(settings.BUILD / "links" / "register.json", links)
+    console.summary(
+        f"models:/{candidate.name}/{version.version}",
+        {"fingerprint": candidate.fingerprint, "made": "now" if made else "before; it is the same model", **links},
+    )
+
+
+def lineage() -> dict[str, Any]:
+    """What the model was made from: the fingerprint of its training and the digest of each link of the chain."""
+    trained = json.loads((ADAPTER / "training.json").read_text(encoding="utf-8"))
+    return {
+        "fingerprint": trained["fingerprint"],
+        "chat_hash": trained["chat_hash"],
+        "base": json.loads((BASE / "source.json").read_text(encoding="utf-8")),
+        "digests": {name: outputs.digest_path(path) for name, path in CHAIN.items()},
+    }
+
+
+if __name__ == "__main__":
+    errors.run(app)

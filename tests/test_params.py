@@ -1,0 +1,172 @@
+import ast
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks import params
+from tasks.errors import UserError
+from tests.data_fixtures import ROOT, sections, write_params
+
+
+def check(**changes: dict[str, Any]) -> params.Params:
+    return params.check(sections(**changes), Path("params.yaml"))
+
+
+def faults(**changes: dict[str, Any]) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        check(**changes)
+    return str(caught.value).splitlines()
+
+
+def test_the_repository_s_own_params_are_right() -> None:
+    assert params.load(ROOT / "params.yaml").evaluate.suites
+
+
+def test_what_is_not_said_takes_the_documented_default() -> None:
+    wanted = check()
+    assert (wanted.compute.threads, wanted.render.cap, wanted.train.lora.r) == (2, 3_000, 16)
+
+
+def test_every_value_is_documented_at_its_field() -> None:
+    classes = [node for node in ast.parse(inspect.getsource(params)).body if isinstance(node, ast.ClassDef)]
+    for body in (node.body for node in classes if node.name not in ("Section", "Params")):
+        for field, after in zip(body, [*body[1:], None], strict=True):
+            assert not isinstance(field, ast.AnnAssign) or isinstance(after, ast.Expr), ast.unparse(field)
+
+
+def test_all_faults_are_told_at_once_each_at_its_dotted_path() -> None:
+    head, *rest = faults(compute={"threads": 0}, train={"epochs": -1, "lora": {"r": "many"}})
+    assert head == "params.yaml: 3 faults"
+    assert [line.split(":")[0].strip() for line in rest] == ["compute.threads", "train.epochs", "train.lora.r"]
+
+
+def test_a_single_fault_is_counted_as_one() -> None:
+    assert faults(compute={"threads": 0})[0] == "params.yaml: 1 fault"
+
+
+def test_a_fault_shows_the_value_that_is_wrong() -> None:
+    assert "(it is 'float8')" in faults(compute={"dtype": "float8"})[1]
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "told"),
+    [
+        ("train", {"learning_rte": 1e-3}, "train.learning_rte: unknown; did you mean train.learning_rate?"),
+        ("train", {"lora": {"dropot": 0}}, "train.lora.dropot: unknown; did you mean train.lora.dropout?"),
+        (
+            "ingest",
+            {"sources": {"toy": {"path": "a", "fromat": "alpaca", "format": "alpaca"}}},
+            "ingest.sources.toy.fromat: unknown; did you mean ingest.sources.toy.format?",
+        ),
+    ],
+)
+def test_a_misspelt_key_is_refused_with_the_nearest_one(section: str, values: dict[str, Any], told: str) -> None:
+    assert f"  {told}" in faults(**{section: values})
+
+
+def test_a_key_that_resembles_none_is_refused_without_a_guess() -> None:
+    assert faults(pack={"zzzz": 1})[1:] == ["  pack.zzzz: unknown"]
+
+
+def test_a_missing_section_is_named() -> None:
+    values = sections()
+    del values["register"]
+    with pytest.raises(UserError, match="register: missing"):
+        params.check(values, Path("params.yaml"))
+
+
+def test_a_suite_must_be_a_held_out_cluster() -> None:
+    assert "'sentiment' is no held-out cluster" in faults(evaluate={"suites": ["sentiment"]})[1]
+
+
+def test_a_package_needs_a_file_and_a_folder_has_none() -> None:
+    told = "`file` is required for source `package`, and for no other"
+    assert told in faults(model={"source": "package"})[1]
+    assert told in faults(model={"file": "model.gguf"})[1]
+
+
+@pytest.mark.parametrize("name", ["../up", "Upper", "a b", "", "a/b", "x" * 61])
+def test_a_source_s_name_must_be_fit_for_a_path(name: str) -> None:
+    told = faults(ingest={"sources": {name: {"path": "a", "format": "alpaca"}}})
+    assert any(line.strip().startswith("ingest.sources") for line in told)
+
+
+def test_related_clusters_are_excluded_with_the_held_out_one() -> None:
+    related = {"inference": ["paraphrase"], "sentiment": ["topic"]}
+    excluded = check(render={"related": related}).render.excluded()
+    assert excluded == {"inference": "inference", "paraphrase": "inference"}
+
+
+def test_params_cannot_be_changed_once_read() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        check().pack.row_tokens = 5
+
+
+def test_a_missing_file_tells_where_to_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file; run the command in the repository's root"):
+        params.load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"compute: [", "no valid YAML"),
+        (b"compute: \xe9\n", "not UTF-8"),
+        (b"", "must be a mapping"),
+        (b"- 1\n", "must be a mapping"),
+    ],
+)
+def test_a_file_that_is_no_params_file_is_refused_by_name(tmp_path: Path, content: bytes, told: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"params.yaml: {told}"):
+        params.load(path)
+
+
+def test_merge_lays_values_over_their_section_and_keeps_the_rest(tmp_path: Path) -> None:
+    write_params(tmp_path, train={"epochs": 3})
+    params.merge({"train": {"lora": {"r": 4}}}, tmp_path / "params.yaml")
+    train = params.load(tmp_path / "params.yaml").train
+    assert (train.epochs, train.lora.r) == (3, 4)
+
+
+def test_merge_replaces_a_list_as_a_whole(tmp_path: Path) -> None:
+    write_params(tmp_path)
+    params.merge({"render": {"held_out": ["topic", "inference"]}}, tmp_path / "params.yaml")
+    assert params.load(tmp_path / "params.yaml").render.held_out == ["topic", "inference"]
+
+
+def test_a_wrong_merge_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    write_params(tmp_path)
+    before = (tmp_path / "params.yaml").read_bytes()
+    with pytest.raises(UserError, match=r"train\.epochs"):
+        params.merge({"train": {"epochs": 0}}, tmp_path / "params.yaml")
+    assert (tmp_path / "params.yaml").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+
+
+def test_an_unknown_command_tells_the_usage() -> None:
+    with pytest.raises(UserError, match=r"usage: python -m tasks\.params"):
+        params.main(["mend"])
+
+
+def test_a_value_that_may_have_two_types_is_one_fault_at_its_own_path() -> None:
+    head, fault = faults(train={"lora": {"target_modules": 5}})
+    assert head.endswith("1 fault")
+    assert fault.strip().startswith("train.lora.target_modules: ")
+
+
+@settings(deadline=None, database=None)
+@given(threads=st.integers(-10, 500), rank=st.integers(-10, 2_000))
+def test_a_number_is_accepted_exactly_within_its_range(threads: int, rank: int) -> None:
+    values = yaml.safe_load(yaml.safe_dump(sections(compute={"threads": threads}, train={"lora": {"r": rank}})))
+    if 1 <= threads <= 256 and 1 <= rank <= 1_024:
+        assert params.check(values, Path("params.yaml")).compute.threads == threads
+    else:
+        with pytest.raises(UserError):
+            params.check(values, Path("params.yaml"))
