@@ -25,7 +25,7 @@ plan: $(READY) ## which stages would run and why, how many tokens, about how man
 	@python -m flows.plan
 
 test: $(READY) ## set up, and pass the tests
-	@python -m pytest
+	@python -m pytest $(ARGS)
 
 mutants: $(READY) ## break guards, masks, spans and hold-out on purpose: each must fail its test
 	@python -m tests.mutants

@@ -20,7 +20,6 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
-from rich.markdown import Markdown
 
 from flows import graph
 from tasks import errors, params
@@ -164,7 +163,7 @@ def main(
     links: dict[str, str] = {}
     for stage in graph.plan().stages:
         if (page := Path(stage.meta.get("artifact", ""))).is_file():
-            console.print(Markdown(page.read_text(encoding="utf-8")))
+            console.print(page.read_text(encoding="utf-8"), markup=False, soft_wrap=True)
         links |= _links(stage)
     for name, address in links.items():
         console.print(f"{name}: {address}  (make ui starts the page)", soft_wrap=True)

@@ -1,6 +1,7 @@
 """The base model in memory, with or without an adapter, the same way in every stage."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,8 +45,11 @@ def load_base(folder: Path, compute: Compute, attention: str = "sdpa") -> Any:
 
 
 def apply_adapter(model: Any, folder: Path) -> Any:
-    """`model` with the adapter of `folder` through PEFT, on and frozen."""
-    return PeftModel.from_pretrained(model, folder, is_trainable=False).eval()
+    """`model` with the adapter of `folder` through PEFT, on and frozen, in the number format of the base."""
+    with warnings.catch_warnings():
+        # PEFT 0.21 asks transformers 5.23 for a property under a name that goes away with version 6.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        return PeftModel.from_pretrained(model, folder, is_trainable=False, autocast_adapter_dtype=False).eval()
 
 
 def trained_chat(adapter: Path) -> str:

@@ -103,7 +103,7 @@ class Render(Section):
 class Pack(Section):
     """Examples to token shards."""
 
-    row_tokens: int = Field(default=1_024, ge=16, le=1_048_576)
+    row_tokens: int = Field(default=768, ge=16, le=1_048_576)
     """Tokens of a packed row at most; a longer example is rejected and counted."""
 
 

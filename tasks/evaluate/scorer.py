@@ -69,6 +69,14 @@ class Scorer(HFLM):  # type: ignore[misc]
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, add_bos_token=False)
         self.generated = 0
 
+    def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
+        """lm-eval's, without its bar: this class tells its progress itself."""
+        return super().loglikelihood(requests, disable_tqdm=True)
+
+    def generate_until(self, requests: Any, disable_tqdm: bool = False) -> Any:
+        """lm-eval's, without its bar."""
+        return super().generate_until(requests, disable_tqdm=True)
+
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:

@@ -15,20 +15,17 @@ _BASE, _TUNED, _CHANCE = "#9aa5b1", "#1f6feb", "#d1495b"
 
 
 def table(comparisons: list[Comparison]) -> str:
-    """Base against tuned as a Markdown table."""
-    lines = [
-        "| benchmark | measure | documents | base | tuned | gain (95 % interval) | majority class | first option |",
-        "|---|---|---:|---:|---:|---|---:|---:|",
-    ]
+    """Base against tuned as a Markdown table, in columns that read well as they are."""
+    rows = [["benchmark", "measure", "documents", "base", "tuned", "gain (95 % interval)", "majority", "first option"]]
     for item in comparisons:
         gain = f"{item.difference:+.3f} ({item.low:+.3f} to {item.high:+.3f})"
         chance = "–" if item.measure == "valid_answer" else f"{item.majority_class:.3f}"
         first = "1.000" if item.measure == "valid_answer" else f"{item.first_option:.3f}"
-        lines.append(
-            f"| {item.suite} / {item.task} | {MEASURES[item.measure]} | {item.documents} | {item.base:.3f} "
-            f"| {item.tuned:.3f} | {gain} | {chance} | {first} |"
-        )
-    return "\n".join(lines)
+        scores = [f"{item.base:.3f}", f"{item.tuned:.3f}", gain, chance, first]
+        rows.append([f"{item.suite} / {item.task}", MEASURES[item.measure], str(item.documents), *scores])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, ["-" * width for width in widths])
+    return "\n".join(f"| {' | '.join(map(str.ljust, row, widths))} |" for row in rows)
 
 
 def page(comparisons: list[Comparison], facts: dict[str, Any], samples: list[dict[str, Any]]) -> str:

@@ -1,0 +1,117 @@
+"""python -m tests.mutants: break guards, masks, spans and hold-out on purpose; each breakage must fail its named test.
+
+A breakage is a change of one place in a copy of the repository. One that its test does not notice is a fault of the test.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`old` becomes `new` in `file`; `test` must then fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+MUTANTS = [
+    Mutant("an unsupervised example passes", "tasks/guards.py", "if not any(supervised):", "if False:",
+           "test_guards.py::test_a_batch_without_supervised_token_is_stopped"),
+    Mutant("an unlearnt end of turn passes", "tasks/guards.py", "or not supervised[-1]", "",
+           "test_guards.py::test_an_end_of_turn_that_is_not_learnt_is_stopped"),
+    Mutant("a doubled BOS passes", "tasks/guards.py", "ids[0] == ids[1] == bos", "ids[0] == ids[1] == -1",
+           "test_guards.py::test_a_doubled_bos_is_stopped"),
+    Mutant("a prompt that is no prefix passes", "tasks/guards.py", "!= list(prompt)", "== None",
+           "test_guards.py::test_a_prompt_that_is_no_prefix_is_stopped"),
+    Mutant("an adapter without effect passes", "tasks/guards.py", "if not difference > 0:", "if difference < 0:",
+           "test_guards.py::test_an_adapter_that_changes_nothing_is_stopped"),
+    Mutant("neighbours that see each other pass", "tasks/guards.py", "if difference != 0:", "if difference > 1e9:",
+           "test_guards.py::test_neighbours_that_see_each_other_are_stopped"),
+    Mutant("a held-out cluster in training passes", "tasks/guards.py", "if cluster in excluded", "if cluster is excluded",
+           "test_guards.py::test_a_held_out_cluster_in_training_is_stopped_with_both_names"),
+    Mutant("the hold-out holds nothing out", "tasks/render/__main__.py", "row.cluster not in excluded and", "",
+           "test_benchmarks.py::test_nothing_of_a_held_out_cluster_is_trained_on"),
+    Mutant("related clusters are trained on", "tasks/params.py", "return related | {", "return {",
+           "test_benchmarks.py::test_nothing_of_a_held_out_cluster_is_trained_on"),
+    Mutant("the prompt is learnt too", "tasks/pack/tokens.py", "place >= len(prompt)", "place >= 0",
+           "test_pack.py::test_the_completion_and_its_end_are_learnt_and_nothing_else"),
+    Mutant("the span begins one token late", "tasks/pack/tokens.py", "place >= len(prompt)", "place > len(prompt)",
+           "test_pack.py::test_the_completion_and_its_end_are_learnt_and_nothing_else"),
+    Mutant("the end of turn is left out", "tasks/pack/tokens.py", " + chat.end_of_turn)", ")",
+           "test_pack.py::test_the_completion_and_its_end_are_learnt_and_nothing_else"),
+    Mutant("packed sequences see each other", "tasks/attention.py", "ends = cu_seq_lens_q.tolist()",
+           "ends = [0, int(cu_seq_lens_q[-1])]", "test_step.py::test_a_changed_neighbour_changes_nothing"),
+    Mutant("attention is not causal", "tasks/attention.py", "is_causal=visible is None", "is_causal=False",
+           "test_step.py::test_packed_loss_and_gradients_equal_those_of_each_sequence_alone"),
+    Mutant("positions run on over the row", "tasks/train/step.py",
+           "torch.cat([torch.arange(length) for length in lengths])", "torch.arange(len(ids))",
+           "test_step.py::test_packed_loss_and_gradients_equal_those_of_each_sequence_alone"),
+    Mutant("labels are one place off", "tasks/train/step.py", '"predicting": learnt - 1', '"predicting": learnt',
+           "test_step.py::test_packed_loss_and_gradients_equal_those_of_each_sequence_alone"),
+    Mutant("accumulation weighs each row alike", "tasks/train/step.py", "total / num_items_in_batch",
+           'total / len(inputs["labels"])',
+           "test_step.py::test_the_loss_is_divided_by_the_supervised_tokens_of_the_whole_step"),
+    Mutant("choices see each other", "tasks/evaluate/scorer.py", "len(self.context) : start] = False",
+           "len(self.context) : start] = True", "test_scorer.py::test_scores_equal_those_of_lm_eval"),
+    Mutant("evaluation adds a second BOS", "tasks/evaluate/scorer.py", "add_bos_token=False", "add_bos_token=True",
+           "test_chat.py::test_lm_eval_s_batched_encoding_adds_no_second_bos"),
+    Mutant("another chat template in evaluation passes", "tasks/guards.py", "if trained != evaluated:", "if False:",
+           "test_guards.py::test_another_chat_template_in_evaluation_is_stopped"),
+    Mutant("the same fingerprint makes a second version", "tasks/register/registry.py", "if found is not None:",
+           "if False:", "test_register.py::test_the_same_fingerprint_makes_no_second_version"),
+]  # fmt: skip
+
+
+def survives(mutant: Mutant, folder: Path) -> bool:
+    """Whether the mutant's test passes in `folder` although the code is broken. Raises LookupError where it is stale."""
+    path = folder / mutant.file
+    sound = path.read_text(encoding="utf-8")
+    if sound.count(mutant.old) == 0:
+        raise LookupError(f"{mutant.name}: {mutant.file} holds no {mutant.old!r} any more")
+    path.write_text(sound.replace(mutant.old, mutant.new), encoding="utf-8")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", f"tests/{mutant.test}"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        path.write_text(sound, encoding="utf-8")
+    if done.returncode not in (0, 1):
+        raise LookupError(f"{mutant.name}: {mutant.test} did not run: {done.stdout[-600:]}{done.stderr[-300:]}")
+    return done.returncode == 0
+
+
+def main() -> None:
+    """Try every mutant; exit status 1 where one survives."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "repository"
+        ignored = shutil.ignore_patterns(
+            ".venv", ".dvc", "data", "models", "reports", "build", "mlartifacts", "mlflow.db*"
+        )
+        shutil.copytree(ROOT, folder, ignore=ignored)
+        survivors = []
+        for number, mutant in enumerate(MUTANTS, start=1):
+            alive = survives(mutant, folder)
+            survivors += [mutant.name] if alive else []
+            print(
+                f"{number} of {len(MUTANTS)}: {mutant.name}: {'SURVIVED' if alive else 'noticed'} ({mutant.test})",
+                flush=True,
+            )
+    print(f"{len(MUTANTS) - len(survivors)} passed, {len(survivors)} failed")
+    sys.exit(bool(survivors))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Look before you train: examples as the model reads them, tokens as it learns them, and what a run would do."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from flows import plan
+from tasks.errors import UserError
+from tasks.pack.__main__ import app as pack
+from tasks.render.__main__ import app as render
+from tests.project import Project
+
+
+def test_preview_shows_rendered_examples_of_each_task(in_project: Project) -> None:
+    shown = CliRunner().invoke(render, ["preview"]).stdout
+    assert all(task in shown for task in ("follows", "news_topic", "to_json"))
+
+
+def test_preview_of_one_task_shows_as_many_as_asked_for(in_project: Project) -> None:
+    shown = CliRunner().invoke(render, ["preview", "--task", "news_topic", "-n", "3"]).stdout
+    assert shown.count("topic / news_topic") == 3
+
+
+def test_preview_of_an_unknown_task_tells_the_known_ones(in_project: Project) -> None:
+    with pytest.raises(UserError, match="task: nwes_topic: unknown; there are .*news_topic"):
+        CliRunner().invoke(render, ["preview", "--task", "nwes_topic"], catch_exceptions=False)
+
+
+def test_show_prints_prompt_and_answer_of_each_sequence(in_project: Project) -> None:
+    first = json.loads((in_project.root / "data/pack/index.json").read_text())["examples"][0]
+    shown = CliRunner().invoke(pack, ["show", "-n", "1"]).stdout
+    assert first in shown
+    assert "</s>" in shown
+
+
+def test_show_of_a_row_that_is_not_there_tells_how_many_there_are(in_project: Project) -> None:
+    with pytest.raises(UserError, match="--row 999: there are"):
+        CliRunner().invoke(pack, ["show", "--row", "999"], catch_exceptions=False)
+
+
+def test_a_plan_names_every_stage_and_the_minutes(capsys: pytest.CaptureFixture[str]) -> None:
+    plan.main()
+    printed = capsys.readouterr().out
+    assert "stages would run" in printed
+    assert all(stage in printed for stage in ("fetch", "train", "register"))
+    assert "minutes of work" in printed

@@ -1,0 +1,233 @@
+"""The pipeline through its real tools: `dvc repro` in one checkout, the flow in another, and a real Prefect server."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+from prefect.client.orchestration import get_client
+
+from tests import tiny
+from tests.data_fixtures import ROOT
+from tests.project import PARTS, small_params
+
+pytestmark = pytest.mark.timeout(600)
+
+ALL = {
+    "fetch", "ingest@starter", "render", "pack", "train",
+    "evaluate@base-inference", "evaluate@tuned-inference", "report", "register",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the repository with a small starter mixture and a tiny model."""
+
+    root: Path
+
+    def run(self, *command: str, **environment: str) -> str:
+        """Run a command in it; returns what it printed."""
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env={**outside(), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout[-4000:]
+        return done.stdout
+
+    def flow(self, **environment: str) -> str:
+        """Run the flow."""
+        return self.run(sys.executable, "-m", "flows.pipeline", **environment)
+
+    def change(self, section: str, key: str, value: object) -> None:
+        """Change one value of params.yaml."""
+        path = self.root / "params.yaml"
+        values = yaml.safe_load(path.read_text())
+        values[section][key] = value
+        path.write_text(yaml.safe_dump(values, sort_keys=False))
+
+    def versions(self) -> list[str]:
+        """The registered versions."""
+        client = MlflowClient(f"sqlite:///{self.root / 'mlflow.db'}")
+        return [str(version.version) for version in client.search_model_versions("name = 'instructflow'")]
+
+
+def outside() -> dict[str, str]:
+    """The environment without the settings of whoever runs the tests."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PREFECT_", "DVC_"))}
+    return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def ran(output: str) -> set[str]:
+    """The stages that DVC says it ran."""
+    return {line.split("'")[1] for line in output.splitlines() if "Running stage '" in line}
+
+
+def checkout(root: Path, model: Path) -> Checkout:
+    """Copy what git tracks, and make it small."""
+    names = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, names.stdout.decode().split("\0")):
+        path = Path(name)
+        in_starter = path.parts[:3] == ("tasks", "ingest", "starter")
+        if (ROOT / path).is_file() and (not in_starter or path.parts[3] in PARTS):
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / path, root / path)
+    (root / "dvc.lock").unlink(missing_ok=True)
+    (root / "params.yaml").write_text(
+        yaml.safe_dump(small_params(model, Path("tasks/ingest/starter")), sort_keys=False)
+    )
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    return Checkout(root)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real Prefect server with a data base of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = {"PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with subprocess.Popen(
+        command, env={**outside(), **home}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        address = f"http://127.0.0.1:{port}/api"
+        for _ in range(180):
+            try:
+                urllib.request.urlopen(f"{address}/health")  # noqa: S310
+                break
+            except OSError:
+                time.sleep(1)
+        yield address
+        process.terminate()
+
+
+@pytest.fixture(scope="module")
+def by_dvc(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Checkout:
+    made = checkout(tmp_path_factory.mktemp("by_dvc"), model)
+    made.run("dvc", "repro")
+    return made
+
+
+@pytest.fixture(scope="module")
+def by_flow(tmp_path_factory: pytest.TempPathFactory, model: Path, server: str) -> tuple[Checkout, str]:
+    made = checkout(tmp_path_factory.mktemp("by_flow"), model)
+    return made, made.flow(PREFECT_API_URL=server)
+
+
+def test_the_flow_runs_every_stage_and_ends_with_the_table_and_the_version(by_flow: tuple[Checkout, str]) -> None:
+    made, output = by_flow
+    assert ran(output) == ALL
+    assert "rank accuracy" in output
+    assert "/#/models/instructflow/versions/1" in output
+    assert made.versions() == ["1"]
+
+
+def test_dvc_and_the_flow_give_the_same_bytes(by_dvc: Checkout, by_flow: tuple[Checkout, str]) -> None:
+    made, _ = by_flow
+    adapters = [(root / "models/tuned/adapter_model.safetensors").read_bytes() for root in (by_dvc.root, made.root)]
+    locks = [yaml.safe_load((root / "dvc.lock").read_text()) for root in (by_dvc.root, made.root)]
+    assert adapters[0] == adapters[1]
+    assert locks[0] == locks[1]
+
+
+def test_no_declared_output_names_a_path_of_this_machine(by_flow: tuple[Checkout, str]) -> None:
+    made, _ = by_flow
+    declared = [
+        path for top in ("data", "models", "reports") for path in (made.root / top).rglob("*") if path.is_file()
+    ]
+    assert not [path for path in declared if str(made.root).encode() in path.read_bytes()]
+
+
+@pytest.fixture(scope="module")
+def task_runs(by_flow: tuple[Checkout, str], server: str) -> dict[str, tuple[datetime, datetime]]:
+    """When each stage began and ended, by the server's own clock."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_API_URL", server)
+        with get_client(sync_client=True) as client:
+            runs = client.read_task_runs()
+    return {run.name: (run.start_time, run.end_time) for run in runs if run.start_time and run.end_time}
+
+
+def test_each_stage_is_a_task_run_of_its_name(task_runs: dict[str, tuple[datetime, datetime]]) -> None:
+    assert set(task_runs) == ALL | {"ensure register"}
+
+
+def test_base_evaluation_and_training_overlap_in_time(task_runs: dict[str, tuple[datetime, datetime]]) -> None:
+    training, evaluation = task_runs["train"], task_runs["evaluate@base-inference"]
+    assert max(training[0], evaluation[0]) < min(training[1], evaluation[1])
+
+
+def test_the_table_and_the_links_are_on_prefect_s_page(by_flow: tuple[Checkout, str], server: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_API_URL", server)
+        with get_client(sync_client=True) as client:
+            found = client.read_artifacts()
+    kinds = {(item.key, item.type) for item in found}
+    assert {
+        ("report", "markdown"),
+        ("train-mlflow-run", "markdown"),
+        ("register-mlflow-model-version", "markdown"),
+    } <= kinds
+
+
+def test_a_second_run_executes_nothing_and_says_so(by_flow: tuple[Checkout, str], server: str) -> None:
+    made, _ = by_flow
+    output = made.flow(PREFECT_API_URL=server)
+    assert ran(output) == set()
+    assert "No stage was executed." in output
+
+
+def test_an_emptied_registry_is_filled_again_without_running_a_stage(
+    by_flow: tuple[Checkout, str], server: str
+) -> None:
+    made, _ = by_flow
+    (made.root / "mlflow.db").unlink()
+    output = made.flow(PREFECT_API_URL=server)
+    assert ran(output) == set()
+    assert made.versions() == ["1"]
+
+
+def test_a_changed_training_value_reaches_training_and_what_depends_on_it(by_dvc: Checkout) -> None:
+    by_dvc.change("train", "weight_decay", 0.01)
+    assert ran(by_dvc.run("dvc", "repro")) == {"train", "evaluate@tuned-inference", "report", "register"}
+    assert sorted(by_dvc.versions()) == ["1", "2"]
+
+
+def test_a_failing_stage_is_named_and_nothing_behind_it_runs(by_flow: tuple[Checkout, str], server: str) -> None:
+    made, _ = by_flow
+    made.change("pack", "row_tokens", 16)
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.pipeline"],
+        cwd=made.root,
+        env={**outside(), "PREFECT_API_URL": server},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "no example of data/render/examples.jsonl fits into 16 tokens" in done.stdout + done.stderr
+    assert "stages failed or were not reached: pack, train" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

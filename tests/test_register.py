@@ -1,0 +1,108 @@
+"""A registered version is there once, loads anywhere, and comes back when the registry was emptied."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pandas
+import pytest
+from mlflow import MlflowClient
+
+from tasks import tracking
+from tasks.chat import Chat
+from tasks.register import __main__ as register
+from tests.project import Project
+
+EXPERIMENT = "instructflow"
+
+
+def versions(project: Project) -> list[str]:
+    client = MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    return [version.version for version in client.search_model_versions("name = 'instructflow'")]
+
+
+def test_the_same_fingerprint_makes_no_second_version(in_project: Project) -> None:
+    register.ensure()
+    assert versions(in_project) == [1]
+
+
+def test_a_version_answers_an_instruction_without_the_repository(in_project: Project, tmp_path: Path) -> None:
+    code = (
+        "import mlflow, sys; mlflow.set_tracking_uri(sys.argv[1]);"
+        "model = mlflow.pyfunc.load_model('models:/instructflow/1');"
+        "print(len(model.predict([{'instruction': 'Say it.'}], params={'max_new_tokens': 3})))"
+    )
+    address = f"sqlite:///{in_project.root / 'mlflow.db'}"
+    done = subprocess.run([sys.executable, "-c", code, address], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["1"], done.stderr
+
+
+def test_the_served_prompt_is_the_trained_one(in_project: Project) -> None:
+    mlflow.set_tracking_uri(f"sqlite:///{in_project.root / 'mlflow.db'}")
+    served = mlflow.pyfunc.load_model("models:/instructflow/1").unwrap_python_model()
+    asked: list[str] = []
+    decode = served.tokenizer.apply_chat_template
+
+    def listening(*words: object, **options: object) -> str:
+        asked.append(decode(*words, **options))
+        return asked[-1]
+
+    served.tokenizer.apply_chat_template = listening
+    served.predict(None, pandas.DataFrame({"instruction": ["Say it."]}), {"max_new_tokens": 1})
+    assert asked == [Chat.load(register.BASE).prompt("Say it.")]
+
+
+def test_a_version_tells_what_it_was_made_from(in_project: Project) -> None:
+    client = MlflowClient(f"sqlite:///{in_project.root / 'mlflow.db'}")
+    tags = client.get_model_version("instructflow", "1").tags
+    lineage = json.loads((in_project.root / "reports/register/lineage.json").read_text())
+    assert tags[tracking.FINGERPRINT] == lineage["fingerprint"]
+    assert tags["instructflow.adapter"] == lineage["digests"]["adapter"]
+    files = {
+        file.path for file in client.list_artifacts(client.get_model_version("instructflow", "1").run_id, "lineage")
+    }
+    assert {"lineage/lineage.json", "lineage/params.yaml"} <= files
+
+
+def test_the_training_s_curve_is_in_mlflow_as_in_the_history(in_project: Project) -> None:
+    client = MlflowClient(f"sqlite:///{in_project.root / 'mlflow.db'}")
+    history = json.loads((in_project.root / "models/tuned/history.json").read_text())
+    fingerprint = json.loads((in_project.root / "models/tuned/training.json").read_text())["fingerprint"]
+    run = tracking.find(client, EXPERIMENT, fingerprint)
+    assert run is not None
+    assert run.info.status == "FINISHED"
+    curve = client.get_metric_history(run.info.run_id, "loss")
+    assert [(point.step, point.value) for point in curve] == [(point["step"], point["loss"]) for point in history]
+
+
+def test_an_emptied_registry_is_filled_again_with_run_and_curve(
+    in_project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"sqlite:///{tmp_path / 'empty.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    register.ensure()
+    client = MlflowClient(address)
+    [version] = client.search_model_versions("name = 'instructflow'")
+    history = json.loads((in_project.root / "models/tuned/history.json").read_text())
+    assert len(client.get_metric_history(version.run_id, "loss")) == len(history)
+
+
+def test_a_training_that_fails_ends_its_run_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    with pytest.raises(RuntimeError), tracking.training_run("failing", "f00d", {}) as run:
+        raise RuntimeError("out of memory")
+    assert run.client.get_run(run.id).info.status == "FAILED"
+
+
+def test_a_failed_run_goes_on_when_the_same_training_starts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    with pytest.raises(RuntimeError), tracking.training_run("failing", "f00d", {}) as first:
+        raise RuntimeError("out of memory")
+    with tracking.training_run("failing", "f00d", {}) as second:
+        second.log(1, {"loss": 1.0})
+    assert second.id == first.id
+    assert second.client.get_run(second.id).info.status == "FINISHED"
