@@ -1,4 +1,4 @@
-"""A record: one raw row made uniform, and the file that holds many of them."""
+"""A record: one raw row made uniform; a reject: one that could not be; and the files that hold many of them."""
 
 import hashlib
 import json
@@ -29,6 +29,16 @@ class Record:
     def output(self) -> str:
         """The answer that is trained on."""
         return self.outputs[0]
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A row that cannot be used: where it stands (a line, or a row of an array), why, and how it begins."""
+
+    source: str
+    place: str
+    reason: str
+    row: str
 
 
 def digest(value: object, length: int = 12) -> str:

@@ -23,7 +23,7 @@ def test_preview_of_one_task_shows_as_many_as_asked_for(in_project: Project) -> 
 
 
 def test_preview_of_an_unknown_task_tells_the_known_ones(in_project: Project) -> None:
-    with pytest.raises(UserError, match="task: nwes_topic: unknown; there are .*news_topic"):
+    with pytest.raises(UserError, match=r"task: nwes_topic: unknown; there are .*news_topic"):
         CliRunner().invoke(render, ["preview", "--task", "nwes_topic"], catch_exceptions=False)
 
 

@@ -35,9 +35,8 @@ def test_an_example_without_answer_is_stopped(chat: Chat) -> None:
 
 
 def test_a_template_and_tokenizer_that_both_add_bos_are_stopped(chat: Chat) -> None:
-    doubled = Chat(
-        type(chat.tokenizer)(tokenizer_object=chat.tokenizer.backend_tokenizer, bos_token="<s>", eos_token="</s>")
-    )
+    tokens = {"bos_token": "<s>", "eos_token": "</s>"}
+    doubled = Chat(type(chat.tokenizer)(tokenizer_object=chat.tokenizer.backend_tokenizer, **tokens))
     doubled.tokenizer.chat_template = "{{ bos_token }}" + chat.tokenizer.chat_template
     with pytest.raises(GuardError, match=r"begins with BOS \(token 0\) twice"):
         tokenise(EXAMPLE, doubled)

@@ -11,8 +11,8 @@ import typer
 from tasks import console, errors, guards, outputs, params, settings
 from tasks.errors import UserError
 from tasks.ingest.formats import FORMATS
-from tasks.ingest.origin import Origin, Reject, Usable
-from tasks.records import Record, write_lines, write_records
+from tasks.ingest.origin import Origin, Usable
+from tasks.records import Record, Reject, write_lines, write_records
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 

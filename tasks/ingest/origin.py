@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import UserError
-from tasks.records import Record, digest
+from tasks.records import Record, Reject, digest
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -34,16 +34,6 @@ class Origin:
         return Record(
             f"{self.name}/{task}/{identity}", task, cluster, self.name, self.licence, fields, outputs, options or []
         )
-
-
-@dataclass(frozen=True)
-class Reject:
-    """A row that cannot be used: where it stands (a line, or a row of an array), why, and how it begins."""
-
-    source: str
-    place: str
-    reason: str
-    row: str
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ from tasks import console, errors, guards, outputs, params
 from tasks.chat import Chat
 from tasks.errors import UserError
 from tasks.examples import read_examples
-from tasks.ingest.origin import Reject
 from tasks.pack.tokens import Sequence, first_fit_decreasing, tokenise
-from tasks.records import write_lines
+from tasks.records import Reject, write_lines
 from tasks.shards import Shards, read_shards, write_shards
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)

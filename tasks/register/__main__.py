@@ -9,7 +9,6 @@ import typer
 from tasks import console, errors, outputs, params, settings, tracking
 from tasks.errors import UserError
 from tasks.register import registry
-from tasks.render.templates import BANK
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -18,7 +17,7 @@ LINEAGE = Path("reports/register/lineage.json")
 
 CHAIN = {
     "records": Path("data/ingest"),
-    "templates": BANK,
+    "templates": Path("tasks/render/templates"),
     "examples": Path("data/render/examples.jsonl"),
     "shards": Path("data/pack"),
     "base": BASE,

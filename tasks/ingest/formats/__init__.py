@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from tasks.ingest.formats import alpaca, starter
-from tasks.ingest.origin import Origin, Reject, Usable
+from tasks.ingest.origin import Origin, Usable
+from tasks.records import Reject
 
 Reader = Callable[[Origin], Iterator[Usable | Reject]]
 

@@ -5,7 +5,8 @@ The form of Stanford Alpaca's data file, https://github.com/tatsu-lab/stanford_a
 
 from collections.abc import Iterator
 
-from tasks.ingest.origin import Origin, Reject, Row, Usable, read_rows, reject
+from tasks.ingest.origin import Origin, Row, Usable, read_rows, reject
+from tasks.records import Reject
 
 
 def read(origin: Origin) -> Iterator[Usable | Reject]:
