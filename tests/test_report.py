@@ -119,7 +119,7 @@ def test_the_order_of_the_documents_does_not_matter() -> None:
 @pytest.mark.parametrize("tuned", [ranked([1] * 39), ranked([1] * 41), generated([1] * 40)])
 def test_models_that_answered_other_documents_are_not_compared(tuned: list[dict[str, Any]]) -> None:
     write_results(ranked([1] * 40), tuned)
-    with pytest.raises(UserError, match="base and tuned have other documents in inference_follows_rank"):
+    with pytest.raises(UserError, match="base and tuned have other documents in inference_follows_"):
         compared()
 
 
@@ -161,8 +161,8 @@ def test_the_table_has_a_row_for_each_comparison() -> None:
 
 
 def test_a_valid_answer_has_no_majority_class() -> None:
-    row = page.table([replace(BETTER, measure="valid_answer")])
-    assert row.endswith("| – | 1.000 |")
+    row = page.table([replace(BETTER, measure="valid_answer")]).splitlines()[-1]
+    assert [cell.strip() for cell in row.split("|")][-3:-1] == ["–", "1.000"]
 
 
 def test_the_report_tells_what_was_trained_and_shows_answers_side_by_side() -> None:

@@ -11,12 +11,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaTokenizer,
     PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForCausalLM,
 )
 
 from tests.data_fixtures import STARTER
@@ -87,10 +87,10 @@ def with_bos(folder: Path) -> tuple[Any, Any]:
 
 
 def without_chat_template(folder: Path) -> tuple[Any, Any]:
-    """Qwen2; no chat template."""
+    """GPT-NeoX; no chat template."""
     tokenizer = byte_pairs(None)
-    config = Qwen2Config(vocab_size=len(tokenizer), num_key_value_heads=2, **SIZES, **ends(tokenizer))  # type: ignore[arg-type]
-    return Qwen2ForCausalLM(config), tokenizer
+    config = GPTNeoXConfig(vocab_size=len(tokenizer), **SIZES, **ends(tokenizer))  # type: ignore[arg-type]
+    return GPTNeoXForCausalLM(config), tokenizer
 
 
 def with_sentence_pieces(folder: Path) -> tuple[Any, Any]:

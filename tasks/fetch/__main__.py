@@ -38,11 +38,17 @@ def run(out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("
 def complete(loaded: Loaded, wanted: params.Model) -> dict[str, Any]:
     """Give the model what later stages rely on (a chat template, a padding token, the end of turn among its stops).
 
-    Returns the content of `source.json`. Raises UserError where the tokenizer has no end-of-sequence token.
+    Returns the content of `source.json`. Raises UserError where the tokenizer has no end-of-sequence token, or more
+    tokens than the model.
     """
     model, tokenizer = loaded.model, loaded.tokenizer
     if tokenizer.eos_token is None:
         raise UserError(f"model.name: the tokenizer of {wanted.name} has no end-of-sequence token, so no turn can end")
+    embedded = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > embedded:
+        raise UserError(
+            f"model.name: the tokenizer of {wanted.name} knows {len(tokenizer)} tokens, the model {embedded}"
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     brings_template = bool(tokenizer.chat_template)

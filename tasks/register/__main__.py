@@ -17,7 +17,7 @@ LINEAGE = Path("reports/register/lineage.json")
 
 CHAIN = {
     "records": Path("data/ingest"),
-    "templates": Path("tasks/render/templates"),
+    "templates": settings.ROOT / "tasks/render/templates",
     "examples": Path("data/render/examples.jsonl"),
     "shards": Path("data/pack"),
     "base": BASE,

@@ -55,7 +55,7 @@ def compare(results: Path, benchmarks: Path, suite: str) -> list[Comparison]:
     """All comparisons of a suite. Raises UserError where the two models did not answer the same documents."""
     baselines = json.loads((benchmarks / suite / "suite.json").read_text(encoding="utf-8"))
     base, tuned = (_by_measure(read_samples(results / model / suite)) for model in ("base", "tuned"))
-    for key in base.keys() | tuned.keys():
+    for key in sorted(base.keys() | tuned.keys()):
         if base.get(key, {}).keys() != tuned.get(key, {}).keys():
             raise UserError(f"{results}: base and tuned have other documents in {key[0]}; run: dvc repro evaluate")
     found = []

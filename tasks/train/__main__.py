@@ -2,6 +2,7 @@
 
 import json
 import time
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,7 +70,10 @@ def adapt(base: Any, lora: params.Lora) -> Any:
         target_modules=lora.target_modules,
     )
     try:
-        return get_peft_model(base, config)
+        with warnings.catch_warnings():
+            # Some models keep their weights transposed, as GPT-2 does; PEFT sees it, says so, and does what is right.
+            warnings.filterwarnings("ignore", "fan_in_fan_out is set to False", UserWarning)
+            return get_peft_model(base, config)
     except ValueError as error:
         raise UserError(f"train.lora.target_modules: {lora.target_modules!r} selects no layer: {error}") from error
 
