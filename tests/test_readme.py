@@ -24,7 +24,7 @@ def lines(graph: str) -> list[str]:
     return sorted(f"{names[start]} {names[end]}" for start, end in re.findall(r"(node\d+)-->(node\d+)", graph))
 
 
-@pytest.mark.parametrize("command", sorted(set(re.findall(r"`?make ([a-z]+)", README))))
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"(?:^|`)make ([a-z]+)", README, flags=re.MULTILINE))))
 def test_every_make_command_is_one(command: str) -> None:
     assert re.search(rf"^{command}: .*## ", MAKEFILE, flags=re.MULTILINE)
 

@@ -25,9 +25,8 @@ class InstructionModel(PythonModel):
         loaded = AutoModelForCausalLM.from_pretrained(
             base, dtype="auto", use_safetensors=True, trust_remote_code=False, local_files_only=True
         )
-        self.model: Any = PeftModel.from_pretrained(
-            loaded, context.artifacts["adapter"], is_trainable=False, autocast_adapter_dtype=False
-        ).eval()
+        adapted: Any = PeftModel.from_pretrained(loaded, context.artifacts["adapter"], is_trainable=False)
+        self.model = adapted.merge_and_unload().eval()
 
     # MLflow reads a type hint of `model_input` as a schema of its own; the signature is given with the version.
     def predict(  # type: ignore[no-untyped-def]
