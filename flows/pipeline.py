@@ -4,6 +4,7 @@ Works with no Prefect server started; with PREFECT_API_URL set it uses that serv
 """
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -143,6 +144,16 @@ def _publish(stage: graph.Stage) -> None:
         create_link_artifact(address, link_text=name, key=f"{key}-{slug}", description=name)
 
 
+class _WithoutTraceback(logging.Filter):
+    """What a user can mend is told in one line; Prefect would add where in the code it was raised."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Take the traceback from a record about a UserError; let every record pass."""
+        if record.exc_info and record.exc_info[0] and issubclass(record.exc_info[0], UserError):
+            record.exc_info = None
+        return True
+
+
 def _links(stage: graph.Stage) -> dict[str, str]:
     path = Path(stage.meta.get("links", ""))
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
@@ -157,6 +168,8 @@ def main(
 ) -> None:
     """Bring every stage of dvc.yaml up to date, in graph order."""
     params.load()
+    for name in ("prefect.task_runs", "prefect.flow_runs"):
+        logging.getLogger(name).addFilter(_WithoutTraceback())
     runner: Any = ThreadPoolTaskRunner(max_workers=side_by_side)
     became = pipeline.with_options(task_runner=runner)(side_by_side)
     console = Console()

@@ -26,7 +26,7 @@ class InstructionModel(PythonModel):
             base, dtype="auto", use_safetensors=True, trust_remote_code=False, local_files_only=True
         )
         adapted: Any = PeftModel.from_pretrained(loaded, context.artifacts["adapter"], is_trainable=False)
-        self.model = adapted.merge_and_unload().eval()
+        self.model = adapted.merge_and_unload().requires_grad_(True).eval()
 
     # MLflow reads a type hint of `model_input` as a schema of its own; the signature is given with the version.
     def predict(  # type: ignore[no-untyped-def]
