@@ -53,8 +53,8 @@ def apply_adapter(model: Any, folder: Path) -> Any:
         # PEFT 0.21 asks transformers 5.23 for a property under a name that goes away with version 6.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         adapted = PeftModel.from_pretrained(model, folder, is_trainable=False)
-    # PEFT leaves the weights frozen, and torch multiplies a strided slice with a frozen matrix by copying that matrix for
-    # each row: 4 GB for the output layer when 75 prompts of this size of model are answered together.
+    # PEFT leaves the weights frozen, and torch multiplies a strided slice with a frozen matrix by copying that matrix
+    # for each row: 4 GB for the default model's output layer when 75 prompts are answered together.
     return adapted.merge_and_unload().requires_grad_(True).eval()
 
 
