@@ -42,7 +42,7 @@ MUTANTS = [
     Mutant("the hold-out holds nothing out", "tasks/render/__main__.py", "row.cluster not in excluded and", "",
            "test_benchmarks.py::test_nothing_of_a_held_out_cluster_is_trained_on"),
     Mutant("related clusters are trained on", "tasks/params.py", "return related | {", "return {",
-           "test_benchmarks.py::test_nothing_of_a_held_out_cluster_is_trained_on"),
+           "test_params.py::test_a_related_cluster_is_excluded_by_the_held_out_one"),
     Mutant("the prompt is learnt too", "tasks/pack/tokens.py", "place >= len(prompt)", "place >= 0",
            "test_pack.py::test_the_completion_and_its_end_are_learnt_and_nothing_else"),
     Mutant("the span begins one token late", "tasks/pack/tokens.py", "place >= len(prompt)", "place > len(prompt)",

@@ -170,3 +170,8 @@ def test_a_number_is_accepted_exactly_within_its_range(threads: int, rank: int) 
     else:
         with pytest.raises(UserError):
             params.check(values, Path("params.yaml"))
+
+
+def test_a_related_cluster_is_excluded_by_the_held_out_one() -> None:
+    render = params.Render(examples=1, held_out=["inference"], related={"inference": ["paraphrase"], "topic": ["x"]})
+    assert render.excluded() == {"inference": "inference", "paraphrase": "inference"}
