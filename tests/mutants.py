@@ -55,7 +55,7 @@ MUTANTS = [
            "test_step.py::test_packed_loss_and_gradients_equal_those_of_each_sequence_alone"),
     Mutant("positions run on over the row", "tasks/train/step.py",
            "torch.cat([torch.arange(length) for length in lengths])", "torch.arange(len(ids))",
-           "test_step.py::test_packed_loss_and_gradients_equal_those_of_each_sequence_alone"),
+           "test_step.py::test_positions_start_anew_in_each_sequence"),
     Mutant("labels are one place off", "tasks/train/step.py", '"predicting": learnt - 1', '"predicting": learnt',
            "test_step.py::test_packed_loss_and_gradients_equal_those_of_each_sequence_alone"),
     Mutant("accumulation weighs each row alike", "tasks/train/step.py", "total / num_items_in_batch",

@@ -122,3 +122,9 @@ def test_a_fresh_adapter_changes_nothing_and_is_noticed(packed: Any, rows: step.
     fresh, batch = adapt(packed, params.Lora()), step.collate([rows[0]])
     with pytest.raises(GuardError, match="not applied"):
         guards.adapter_changes_logits(step.adapter_difference(fresh, batch))
+
+
+def test_positions_start_anew_in_each_sequence(rows: step.Rows) -> None:
+    batch = step.collate([rows[0]])
+    expected = [place for length in rows[0]["lengths"].tolist() for place in range(length)]
+    assert batch["position_ids"].tolist() == [expected]
