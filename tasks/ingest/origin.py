@@ -92,7 +92,8 @@ def _array(origin: Origin, data: bytes) -> Iterator[tuple[str, object]]:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{origin.path}: cannot be held in memory as JSON: {error}") from error
     if not isinstance(values, list):
-        raise UserError(f"{origin.path}: a JSON array of rows is expected, not {type(values).__name__}")
+        kind = type(values).__name__
+        raise UserError(f"{origin.path}: a JSON array of rows is expected, not {kind}; one object a line is .jsonl")
     yield from ((f"row {number}", value) for number, value in enumerate(values, start=1))
 
 
