@@ -1,5 +1,7 @@
 """Training and evaluation put the same tokens around an instruction."""
 
+from pathlib import Path
+
 import pytest
 
 from tasks.chat import PLAIN_TEMPLATE, Chat
@@ -47,3 +49,12 @@ def test_a_template_that_puts_words_before_the_answer_is_refused() -> None:
     thinking = tiny.CHAT.replace("<|{{ message.role }}|>\n", "<|{{ message.role }}|>\nthinking ")
     with pytest.raises(GuardError, match="between its generation prompt and the answer"):
         _ = Chat(tiny.byte_pairs(thinking)).end_of_turn
+
+
+def test_evaluation_leaves_bos_to_the_chat_template(tmp_path: Path) -> None:
+    tokenizer = tiny.sentence_pieces(tmp_path)
+    tokenizer.chat_template = tiny.CHAT.replace("{{ bos_token }}", "")
+    scorer = Scorer(tiny.llama(tokenizer), tokenizer, batch_size=1)
+    prompt = Chat(tokenizer).prompt("Say it.")
+    assert tokenizer(prompt)["input_ids"][0] == tokenizer.bos_token_id
+    assert scorer.tok_encode(prompt) == Chat(tokenizer).encode(prompt)
