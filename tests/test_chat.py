@@ -1,8 +1,7 @@
 """Training and evaluation put the same tokens around an instruction."""
 
-from pathlib import Path
-
 import pytest
+from tokenizers import processors
 
 from tasks.chat import PLAIN_TEMPLATE, Chat
 from tasks.evaluate.scorer import Scorer
@@ -51,9 +50,11 @@ def test_a_template_that_puts_words_before_the_answer_is_refused() -> None:
         _ = Chat(tiny.byte_pairs(thinking)).end_of_turn
 
 
-def test_evaluation_leaves_bos_to_the_chat_template(tmp_path: Path) -> None:
-    tokenizer = tiny.sentence_pieces(tmp_path)
-    tokenizer.chat_template = tiny.CHAT.replace("{{ bos_token }}", "")
+def test_evaluation_leaves_bos_to_the_chat_template() -> None:
+    tokenizer = tiny.byte_pairs(tiny.CHAT.replace("{{ bos_token }}", ""))
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
+    )
     scorer = Scorer(tiny.llama(tokenizer), tokenizer, batch_size=1)
     prompt = Chat(tokenizer).prompt("Say it.")
     assert tokenizer(prompt)["input_ids"][0] == tokenizer.bos_token_id
