@@ -12,7 +12,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus
 
-from tasks import settings
+from tasks import outputs, settings
 
 FINGERPRINT = "instructflow.fingerprint"
 """The tag that says which training a run or a version is of."""
@@ -90,6 +90,13 @@ def page(run: TrainingRun) -> str:
     """The address of the run's page."""
     experiment = run.client.get_run(run.id).info.experiment_id
     return f"{settings.tracking_page()}/#/experiments/{experiment}/runs/{run.id}"
+
+
+def leave_links(stage: str, links: Mapping[str, str]) -> None:
+    """Tell the flow where a stage's results can be seen; outside the outs, since ids differ from run to run."""
+    folder = settings.BUILD / "links"
+    folder.mkdir(parents=True, exist_ok=True)
+    outputs.write_json(folder / f"{stage}.json", dict(links))
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

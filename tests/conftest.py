@@ -1,4 +1,4 @@
-"""What tests share: a small project around a tiny model, and a line on why a test was left out."""
+"""What tests share: a small project around a tiny model, its chat, and a fixed number of threads."""
 
 from collections.abc import Iterator
 from pathlib import Path

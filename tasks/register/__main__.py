@@ -57,8 +57,7 @@ def ensure() -> None:
     tracked = tracking.ensure_run(wanted.experiment, candidate.fingerprint, inputs["params"], history)
     version, made = registry.ensure_version(candidate, tracked)
     links = {"MLflow model version": registry.page(candidate, version), "MLflow run": tracking.page(tracked)}
-    (settings.BUILD / "links").mkdir(parents=True, exist_ok=True)
-    outputs.write_json(settings.BUILD / "links" / "register.json", links)
+    tracking.leave_links("register", links)
     console.summary(
         f"models:/{candidate.name}/{version.version}",
         {"fingerprint": candidate.fingerprint, "made": "now" if made else "before; it is the same model", **links},

@@ -38,7 +38,7 @@ def run(
         console.timed("train"),
         tracking.training_run(wanted.register_.experiment, fingerprint, inputs["params"]) as tracked,
     ):
-        _leave_link(tracked)
+        tracking.leave_links("train", {"MLflow run": tracking.page(tracked)})
         set_seed(wanted.train.seed)
         adapted = adapt(model.load_base(base, wanted.compute, attention.NAME), wanted.train.lora)
         rows = step.Rows(packed)
@@ -166,13 +166,6 @@ def save_adapter(adapted: Any, folder: Path, base: Path) -> None:
 
 def _named(logs: dict[str, float]) -> dict[str, float]:
     return {"loss": logs["loss"], "learning_rate": logs["learning_rate"], "gradient_norm": float(logs["grad_norm"])}
-
-
-def _leave_link(tracked: tracking.TrainingRun) -> None:
-    """Tell the flow where the run can be watched; outside the outs, since a run's id differs from run to run."""
-    folder = settings.BUILD / "links"
-    folder.mkdir(parents=True, exist_ok=True)
-    outputs.write_json(folder / "train.json", {"MLflow run": tracking.page(tracked)})
 
 
 if __name__ == "__main__":
