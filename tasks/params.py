@@ -58,9 +58,17 @@ class Source(Section):
     """Where raw rows come from."""
 
     path: str = Field(min_length=1)
-    """A file or a folder, relative to the repository's root or absolute."""
-    format: Name
-    """The format's name: a file of tasks/ingest/formats."""
+    """A file or a folder, relative to the repository's root or absolute; NAME.hub.yaml names a hub's data set."""
+    files: str = Field(default="**/*", min_length=1)
+    """Which files of a folder are read, as a glob relative to it."""
+    format: Name = "auto"
+    """The format's name: a file of tasks/ingest/formats; `auto` looks at the rows and says what it took."""
+    tools: Literal["text", "refuse"] = "text"
+    """Conversations with tool calls: kept as plain text, or rejected."""
+    task: Name | None = None
+    """The task of its rows where the rows name none; the source's name when null."""
+    person: str | None = None
+    """The field of its rows that says whose they are, for `python -m tasks.ingest forget --person`."""
     cluster: Name | None = None
     """The cluster of its rows where the rows name none; the source's name when null."""
     licence: str = Field(default="unknown", min_length=1)
@@ -69,13 +77,64 @@ class Source(Section):
     """Whether its rows may be trained on; false keeps a source for the benchmarks of its held-out clusters alone."""
 
 
+class Licences(Section):
+    """Which licences may be trained on."""
+
+    allow: list[str] = ["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC-BY-4.0", "CC-BY-SA-4.0", "CC0-1.0", "MIT"]
+    """SPDX ids; a row under another licence, or under `unknown`, stops the run unless it is listed here."""
+
+
+class Clean(Section):
+    """Which rows are left out of the records, or changed; each is counted, and its reject kept.
+
+    Exact duplicates, empty outputs and rows that are no text are always rejected.
+    """
+
+    near_duplicates: float | None = Field(default=None, ge=0.5, le=1)
+    """Jaccard similarity of word 5-grams from which a row counts as a duplicate of an earlier one; null keeps all."""
+    languages: list[str] | None = Field(default=None, min_length=1)
+    """ISO 639-1 codes of the languages to keep, for instance `en`; null keeps all."""
+    shortest: int = Field(default=1, ge=1)
+    """Characters of an answer at least."""
+    longest: int | None = Field(default=None, ge=1)
+    """Characters of a whole record at most; null sets no bound."""
+    truncated: Literal["keep", "drop"] = "keep"
+    """Answers that break off in the middle of a sentence."""
+    refusals: Literal["keep", "drop"] = "keep"
+    """Answers that refuse in an assistant's stock phrases."""
+    personal_data: Literal["keep", "mask", "drop"] = "keep"
+    """E-mail addresses, phone numbers, keys and tokens of services."""
+
+
 class Ingest(Section):
     """The sources and how they become records."""
 
-    seed: int = Field(default=17, ge=0)
+    seed: int = Field(ge=0)
     """Seed of the composition of the starter mixture."""
+    licences: Licences
+    """The licence policy."""
+    clean: Clean
+    """The cleaning of all sources."""
     sources: dict[Name, Source] = Field(min_length=1)
     """The sources by name; each is a stage `ingest@NAME` of its own."""
+
+
+class FewShot(Section):
+    """Prompts that begin with solved exemplars of the same task, from the training side alone."""
+
+    share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the examples that get exemplars."""
+    most: int = Field(default=3, ge=1, le=32)
+    """Exemplars of a prompt at most: 1 to this many, by seed; pack leaves out the first ones until the rest fits."""
+
+
+class Decontaminate(Section):
+    """Training records that share text with a document of this run's benchmarks are dropped and listed."""
+
+    words: int = Field(default=13, ge=3, le=100)
+    """Words in a row that count as shared text, without case and punctuation (13 as for GPT-3 and FLAN)."""
+    shortest: int = Field(default=8, ge=1)
+    """A document of fewer than `words` words is looked for whole, if it has at least this many."""
 
 
 class Render(Section):
@@ -87,6 +146,22 @@ class Render(Section):
     """Training examples in all; fewer where the records do not suffice."""
     cap: int = Field(default=3_000, ge=1)
     """Most records that count towards a task's share: its weight is min(records, cap), FLAN's mixing."""
+    temperature: float = Field(default=1.0, gt=0, le=100)
+    """Weights are raised to 1 / temperature: 1 is proportional, a high value mixes tasks evenly."""
+    weights: dict[str, float] = {}
+    """Factors on the weight of a task or a cluster by its name; 0 leaves it out, 2 doubles its share."""
+    inverted_share: float | None = Field(default=None, ge=0, le=1)
+    """Share of examples in inverted templates, for tasks that have some; null draws every template alike."""
+    options_share: float | None = Field(default=None, ge=0, le=1)
+    """Share of direct examples whose prompt lists the options, for records with options; null as above."""
+    few_shot: FewShot = FewShot()
+    """Exemplars in prompts."""
+    decontaminate: Decontaminate = Decontaminate()
+    """What counts as an overlap with a benchmark."""
+    validation: float = Field(default=0.0, ge=0, le=0.5)
+    """Share of the records of each training task that is set aside by seed, for the validation loss."""
+    held_out_tasks: str | None = None
+    """A file of task names, one a line, that are never trained on, with their whole clusters: an official split."""
     held_out: list[Name]
     """Clusters that are never trained on; each becomes a benchmark suite."""
     related: dict[Name, list[Name]] = {}
@@ -105,6 +180,8 @@ class Pack(Section):
 
     row_tokens: int = Field(default=768, ge=16, le=1_048_576)
     """Tokens of a packed row at most; a longer example is rejected and counted."""
+    tokens: int | None = Field(default=None, ge=1)
+    """Tokens in all at most: examples are taken in an order by seed until it is reached; null takes all."""
 
 
 class Lora(Section):
@@ -150,9 +227,9 @@ class Evaluate(Section):
 
     suites: list[Name] = Field(min_length=1)
     """The suites to run; each must be a held-out cluster."""
-    batch_size: int = Field(default=16, ge=1)
+    batch_size: int = Field(ge=1)
     """Requests computed together."""
-    new_tokens: int = Field(default=24, ge=1, le=8_192)
+    new_tokens: int = Field(ge=1, le=8_192)
     """Tokens generated at most for an answer."""
 
 

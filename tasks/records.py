@@ -1,19 +1,26 @@
 """A record: one raw row made uniform; a reject: one that could not be; and the files that hold many of them."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from tasks import tables
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One row of a source.
 
     `fields` are the named texts that a template may use (`instruction` and `input` for a row that brings its
     own instruction; `premise` and `hypothesis` for an inference row). `outputs` are the accepted answers, the
     first of which is trained on. `options` are the answers to choose from; empty when the answer is free text.
+    `turns` are the texts before the answer in a conversation of several turns, the user's and the assistant's in
+    turn, beginning and ending with the user's; empty for a single question. `system` is the row's own system message.
+    `person` is whose record it is, where the source says so.
     """
 
     id: str
@@ -23,7 +30,10 @@ class Record:
     licence: str
     fields: dict[str, str]
     outputs: list[str]
-    options: list[str] = field(default_factory=list)
+    options: list[str] = []  # noqa: RUF012 - shared and never changed
+    turns: list[str] = []  # noqa: RUF012
+    system: str = ""
+    person: str = ""
 
     @property
     def output(self) -> str:
@@ -31,8 +41,7 @@ class Record:
         return self.outputs[0]
 
 
-@dataclass(frozen=True)
-class Reject:
+class Reject(NamedTuple):
     """A row that cannot be used: where it stands (a line, or a row of an array), why, and how it begins."""
 
     source: str
@@ -41,7 +50,7 @@ class Reject:
     row: str
 
 
-def digest(value: object, length: int = 12) -> str:
+def digest(value: object, length: int = 16) -> str:
     """The first `length` hex digits of the SHA-256 over the canonical JSON of `value`."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:length]
@@ -53,13 +62,46 @@ def write_lines(path: Path, rows: Iterable[object]) -> int:
         return sum(bool(file.write(json.dumps(row, ensure_ascii=False) + "\n")) for row in rows)
 
 
+_TEXT: pl.DataType = pl.String()
+_TEXTS: pl.DataType = pl.List(pl.String)
+
+SCHEMA = pl.Schema(
+    {
+        "id": _TEXT,
+        "task": _TEXT,
+        "cluster": _TEXT,
+        "source": _TEXT,
+        "licence": _TEXT,
+        "field_names": _TEXTS,
+        "field_texts": _TEXTS,
+        "outputs": _TEXTS,
+        "options": _TEXTS,
+        "turns": _TEXTS,
+        "system": _TEXT,
+        "person": _TEXT,
+    }
+)
+"""The columns of a records file: a record's, with `fields` as two lists."""
+
+
+def to_frame(records: Iterable[Record]) -> pl.DataFrame:
+    """Records as a table with the columns of `SCHEMA`."""
+    rows = [(*record[:5], list(record.fields), list(record.fields.values()), *record[6:]) for record in records]
+    return tables.frame_of(rows, SCHEMA)
+
+
+def from_frame(frame: pl.DataFrame) -> list[Record]:
+    """The records of a table that `to_frame` made."""
+    columns = [frame[name].to_list() for name in SCHEMA]
+    fields = [dict(zip(names, texts, strict=True)) for names, texts in zip(*columns[5:7], strict=True)]
+    return [Record(*row) for row in zip(*columns[:5], fields, *columns[7:], strict=True)]
+
+
 def write_records(path: Path, records: Iterable[Record]) -> int:
-    """Write records as JSON lines and return how many."""
-    return write_lines(path, (asdict(record) for record in records))
+    """Write records to a Parquet file and return how many."""
+    return tables.write_rows(path, records, to_frame, SCHEMA)
 
 
 def read_records(path: Path) -> Iterator[Record]:
     """The records of a file that `write_records` wrote."""
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield Record(**json.loads(line))
+    return itertools.chain.from_iterable(map(from_frame, tables.read_frames(path)))

@@ -22,11 +22,16 @@ def sections(**changes: dict[str, Any]) -> dict[str, Any]:
     smallest: dict[str, Any] = {
         "compute": {},
         "model": {"source": "folder", "name": "base", "revision": "abc"},
-        "ingest": {"sources": {"toy": {"path": "rows.jsonl", "format": "alpaca"}}},
+        "ingest": {
+            "seed": 17,
+            "licences": {"allow": ["unknown", "Apache-2.0"]},
+            "clean": {},
+            "sources": {"toy": {"path": "rows.jsonl", "format": "alpaca"}},
+        },
         "render": {"examples": 10, "held_out": ["inference"]},
         "pack": {},
         "train": {},
-        "evaluate": {"suites": ["inference"]},
+        "evaluate": {"suites": ["inference"], "batch_size": 16, "new_tokens": 24},
         "register": {},
     }
     return {name: values | changes.get(name, {}) for name, values in smallest.items()}

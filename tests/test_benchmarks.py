@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tasks.errors import UserError
+from tasks.examples import read_examples
 from tasks.records import Record, write_records
 from tasks.render.__main__ import run
 from tasks.render.benchmarks import Document, balanced, without_a_model, write_suite
@@ -32,7 +33,7 @@ def starter_rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wanted = {"examples": 560, "held_out": HELD_OUT, "related": {"inference": ["paraphrase"]}, "documents": 150}
     write_params(home, ingest={"sources": {"starter": source}}, render=wanted)
     (home / "data" / "ingest" / "starter").mkdir(parents=True)
-    write_records(home / "data" / "ingest" / "starter" / "records.jsonl", starter_lines())
+    write_records(home / "data" / "ingest" / "starter" / "records.parquet", starter_lines())
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         run()
@@ -40,6 +41,8 @@ def starter_rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".parquet":
+        return [example._asdict() for example in read_examples(path)]
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
@@ -51,7 +54,7 @@ def documents(home: Path, task: str) -> list[dict[str, Any]]:
 def render(home: Path, rows: list[Record], **wanted: object) -> Path:
     write_params(home, render={"examples": 10, "held_out": ["inference"], **wanted})
     (home / "data" / "ingest" / "toy").mkdir(parents=True, exist_ok=True)
-    write_records(home / "data" / "ingest" / "toy" / "records.jsonl", rows)
+    write_records(home / "data" / "ingest" / "toy" / "records.parquet", rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         run()
@@ -139,7 +142,7 @@ def test_fewer_documents_than_labels_are_refused(tmp_path: Path) -> None:
 
 
 def test_nothing_of_a_held_out_cluster_is_trained_on(tmp_path: Path) -> None:
-    examples = read(render(tmp_path, TOY, examples=1_000) / "examples.jsonl")
+    examples = read(render(tmp_path, TOY, examples=1_000) / "examples.parquet")
     assert {row["cluster"] for row in examples} == {"sentiment"}
     assert len(examples) == 20
 
@@ -161,11 +164,11 @@ def test_an_unknown_related_cluster_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_failed_run_leaves_the_previous_examples(tmp_path: Path) -> None:
-    before = (render(tmp_path, TOY) / "examples.jsonl").read_bytes()
+    before = (render(tmp_path, TOY) / "examples.parquet").read_bytes()
     free = [record(number, options=()) for number in range(5)]
     with pytest.raises(UserError, match="no task with options"):
         render(tmp_path, [*free, *TOY[30:]], seed=18)
-    assert (tmp_path / "data" / "render" / "examples.jsonl").read_bytes() == before
+    assert (tmp_path / "data" / "render" / "examples.parquet").read_bytes() == before
 
 
 def test_a_source_that_is_not_ingested_yet_is_named(tmp_path: Path) -> None:
@@ -202,7 +205,7 @@ def test_a_document_s_prompt_shows_every_choice(starter_rendered: Path, task: st
 
 
 def test_no_document_is_among_the_training_examples(starter_rendered: Path) -> None:
-    examples = read(starter_rendered / "data" / "render" / "examples.jsonl")
+    examples = read(starter_rendered / "data" / "render" / "examples.parquet")
     asked = [row for task in BENCHMARKS for row in documents(starter_rendered, task)]
     assert len(examples) == 560
     assert not {row["record"] for row in examples} & {row["id"] for row in asked}
@@ -239,7 +242,7 @@ def test_the_scores_without_a_model_are_those_of_the_documents(starter_rendered:
 
 def test_the_mixture_tells_what_the_examples_are(starter_rendered: Path) -> None:
     mixture = json.loads((starter_rendered / "data" / "render" / "mixture.json").read_text())
-    examples = read(starter_rendered / "data" / "render" / "examples.jsonl")
+    examples = read(starter_rendered / "data" / "render" / "examples.parquet")
     assert (mixture["asked"], mixture["got"]) == (560, len(examples))
     assert mixture["clusters"] == Counter(row["cluster"] for row in examples)
     assert mixture["tasks"] == Counter(row["task"] for row in examples)

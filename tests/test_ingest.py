@@ -10,6 +10,7 @@ import pytest
 
 from tasks.errors import UserError
 from tasks.ingest.__main__ import run
+from tasks.records import read_records
 from tests.data_fixtures import ROOT, write_params
 
 GOOD = {"instruction": "Say hello.", "input": "", "output": "Hello."}
@@ -27,10 +28,12 @@ def ingest(content: bytes, name: str = "rows.jsonl") -> tuple[Rows, Rows]:
     Path(name).write_bytes(content)
     write_params(Path(), ingest={"sources": {"toy": {"path": name, "format": "alpaca"}}})
     run("toy")
-    return read("data/ingest/toy/records.jsonl"), read("data/ingest/toy/rejects.jsonl")
+    return read("data/ingest/toy/records.parquet"), read("data/ingest/toy/rejects.jsonl")
 
 
 def read(path: str) -> Rows:
+    if path.endswith(".parquet"):
+        return [record._asdict() for record in read_records(Path(path))]
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").split("\n") if line]
 
 
@@ -197,7 +200,7 @@ def test_the_same_file_gives_the_same_bytes() -> None:
     written = []
     for _ in range(2):
         ingest(lines(GOOD, 5, OTHER))
-        written.append([path.read_bytes() for path in sorted(Path("data").rglob("*.jsonl"))])
+        written.append([path.read_bytes() for path in sorted(Path("data").rglob("*.*"))])
     assert written[0] == written[1]
 
 
@@ -211,7 +214,7 @@ def test_where_nothing_is_usable_the_rejects_are_kept_in_build() -> None:
     with pytest.raises(UserError, match=r"all 2 rows are rejected, the first \(line 1\): .*build/rejects/toy\.jsonl"):
         ingest(lines(5, {"output": "x"}))
     assert [row["place"] for row in read("build/rejects/toy.jsonl")] == ["line 1", "line 2"]
-    assert not Path("data").exists()
+    assert not list(Path("data/ingest").iterdir())
 
 
 @pytest.mark.parametrize("content", [b"", b"{\n", lines(5)])
@@ -219,7 +222,7 @@ def test_a_failed_run_leaves_the_previous_output(content: bytes) -> None:
     before = ingest(lines(GOOD, OTHER))
     with pytest.raises(UserError):
         ingest(content)
-    assert (read("data/ingest/toy/records.jsonl"), read("data/ingest/toy/rejects.jsonl")) == before
+    assert (read("data/ingest/toy/records.parquet"), read("data/ingest/toy/rejects.jsonl")) == before
     assert [path.name for path in Path("data/ingest").iterdir()] == ["toy"]
 
 
@@ -245,7 +248,7 @@ def test_cluster_and_licence_come_from_the_source() -> None:
     source = {"path": "rows.jsonl", "format": "alpaca", "cluster": "chat", "licence": "CC0-1.0"}
     write_params(Path(), ingest={"sources": {"toy": source}})
     run("toy", Path("elsewhere"))
-    [made] = read("elsewhere/records.jsonl")
+    [made] = read("elsewhere/records.parquet")
     assert (made["cluster"], made["licence"], made["task"]) == ("chat", "CC0-1.0", "toy")
 
 

@@ -95,7 +95,7 @@ def test_no_record_is_chosen_twice() -> None:
 
 def test_what_came_out_is_counted_by_cluster_task_and_kind() -> None:
     kinds = [("follows", "direct"), ("follows", "inverted"), ("relation", "direct")]
-    examples = [Example("i", "r", task, "inference", "t", "h", kind, "p", "c") for task, kind in kinds]
+    examples = [Example("i", "r", task, "inference", "t", "h", kind, ["p", "c"]) for task, kind in kinds]
     assert realised(examples, 5) == {
         "asked": 5,
         "got": 3,

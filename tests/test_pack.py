@@ -1,7 +1,5 @@
 """Examples become tokens of which the right ones are learnt, in rows that waste little."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +12,7 @@ from tasks.pack.tokens import Sequence, first_fit_decreasing, tokenise
 from tasks.shards import read_shards
 from tests.project import Project
 
-EXAMPLE = Example("e1", "r1", "greet", "talk", "plain", "0", "direct", "Greet the guest.", "Good evening, Ada.")
+EXAMPLE = Example("e1", "r1", "greet", "talk", "plain", "0", "direct", ["Greet the guest.", "Good evening, Ada."])
 
 
 def test_the_completion_and_its_end_are_learnt_and_nothing_else(chat: Chat) -> None:
@@ -31,7 +29,7 @@ def test_the_masked_part_is_the_prompt_that_generation_gets(chat: Chat) -> None:
 
 def test_an_example_without_answer_is_stopped(chat: Chat) -> None:
     with pytest.raises(GuardError, match="example e1: no token is supervised"):
-        tokenise(replace(EXAMPLE, completion=""), chat)
+        tokenise(EXAMPLE._replace(turns=["Greet the guest.", ""]), chat)
 
 
 def test_a_template_and_tokenizer_that_both_add_bos_are_stopped(chat: Chat) -> None:

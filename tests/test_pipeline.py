@@ -243,6 +243,6 @@ def test_a_failing_stage_is_named_and_nothing_behind_it_runs(by_flow: tuple[Chec
         text=True,
     )
     assert done.returncode == 1
-    assert "no example of data/render/examples.jsonl fits into 16 tokens" in done.stdout + done.stderr
+    assert "no example of data/render/examples.parquet fits into 16 tokens" in done.stdout + done.stderr
     assert "stages failed or were not reached: pack, train" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

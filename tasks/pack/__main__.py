@@ -1,6 +1,5 @@
 """python -m tasks.pack run | show: examples to token shards, and a look at which tokens are learnt."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +27,7 @@ def main() -> None:
 
 @app.command()
 def run(
-    examples: Path = Path("data/render/examples.jsonl"),
+    examples: Path = Path("data/render/examples.parquet"),
     base: Base = Path("models/base"),
     out: Path = Path("data/pack"),
 ) -> None:
@@ -50,7 +49,7 @@ def run(
         shards.index.update(chat_hash=chat.hash, rejects=len(rejects))
         with outputs.whole_folder(out) as folder:
             write_shards(folder, shards)
-            write_lines(folder / "rejects.jsonl", (asdict(row) for row in rejects))
+            write_lines(folder / "rejects.jsonl", (row._asdict() for row in rejects))
     console.summary(f"token shards in {out}", {k: v for k, v in shards.index.items() if k != "examples"})
 
 

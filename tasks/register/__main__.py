@@ -18,7 +18,7 @@ LINEAGE = Path("reports/register/lineage.json")
 CHAIN = {
     "records": Path("data/ingest"),
     "templates": settings.ROOT / "tasks/render/templates",
-    "examples": Path("data/render/examples.jsonl"),
+    "examples": Path("data/render/examples.parquet"),
     "shards": Path("data/pack"),
     "base": BASE,
     "adapter": ADAPTER / "adapter_model.safetensors",

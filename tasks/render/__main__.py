@@ -24,7 +24,7 @@ def main() -> None:
 
 @app.command()
 def run(records: Records = Path("data/ingest"), out: Path = Path("data/render")) -> None:
-    """Write examples.jsonl, mixture.json and benchmarks/SUITE into OUT."""
+    """Write examples.parquet, mixture.json and benchmarks/SUITE into OUT."""
     everything = params.load()
     wanted, bank = everything.render, templates.load_bank()
     with console.timed("render"):
@@ -39,7 +39,7 @@ def run(records: Records = Path("data/ingest"), out: Path = Path("data/render"))
         guards.not_trained_on({item.cluster: item.id for item in examples}, wanted.excluded())
         home = out / "benchmarks"
         with (
-            outputs.whole(out / "examples.jsonl") as lines,
+            outputs.whole(out / "examples.parquet") as lines,
             outputs.whole(out / "mixture.json") as mixed,
             outputs.whole_folder(home) as folder,
         ):
@@ -77,10 +77,10 @@ def example(record: Record, bank: templates.Bank, seed: int) -> Example:
 
 def read_sources(folder: Path, names: list[str]) -> list[Record]:
     """The records of the named sources. Raises UserError where one was not ingested yet."""
-    missing = [name for name in names if not (folder / name / "records.jsonl").is_file()]
+    missing = [name for name in names if not (folder / name / "records.parquet").is_file()]
     if missing:
         raise UserError(f"{folder}: no records of {', '.join(missing)} yet; run: dvc repro render")
-    return [record for name in names for record in read_records(folder / name / "records.jsonl")]
+    return [record for name in names for record in read_records(folder / name / "records.parquet")]
 
 
 def hold_out(folder: Path, wanted: params.Params) -> tuple[list[Record], dict[str, list[Record]]]:

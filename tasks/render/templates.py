@@ -92,7 +92,15 @@ def render(record: Record, template: Template) -> Example:
         raise UserError(f"template {record.task}/{template.id}: {error}; a record has {fields}") from error
     identity = f"{record.id}/{template.id}"
     return Example(
-        identity, record.id, record.task, record.cluster, template.id, template.hash, template.kind, prompt, completion
+        identity,
+        record.id,
+        record.task,
+        record.cluster,
+        template.id,
+        template.hash,
+        template.kind,
+        [prompt, completion],
+        system=record.system,
     )
 
 

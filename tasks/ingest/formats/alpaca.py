@@ -1,27 +1,29 @@
-"""Format `alpaca`: rows of instruction, input (may be missing or empty) and output, as a JSON array or JSON lines.
+"""Format `alpaca`: rows of instruction, input (may be missing or empty) and output.
 
 The form of Stanford Alpaca's data file, https://github.com/tatsu-lab/stanford_alpaca.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
-from tasks.ingest.origin import Origin, Row, Usable, read_rows, reject
+from tasks.ingest.formats.form import Format
+from tasks.ingest.origin import Origin, Row, Usable, reject
 from tasks.records import Reject
 
 
-def read(origin: Origin) -> Iterator[Usable | Reject]:
-    """A record or a reject for each row. Raises UserError where the file cannot be read."""
-    for row in read_rows(origin):
-        if isinstance(row, Reject):
-            yield row
-            continue
-        fault = _fault(row)
-        if fault:
-            yield reject(origin, row.place, fault, row.value)
-            continue
-        fields = {"instruction": row.value["instruction"].strip(), "input": (row.value.get("input") or "").strip()}
-        output = row.value["output"].strip()
-        yield Usable(row.place, origin.record(origin.name, origin.cluster, fields, [output]))
+def fits(row: dict[str, Any]) -> bool:
+    """Whether the row has an instruction and an output."""
+    return {"instruction", "output"} <= row.keys()
+
+
+def convert(row: Row, origin: Origin) -> Iterator[Usable | Reject]:
+    """A record, or a reject."""
+    fault = _fault(row)
+    if fault:
+        yield reject(origin, row.place, fault, row.value)
+        return
+    fields = {"instruction": row.value["instruction"].strip(), "input": (row.value.get("input") or "").strip()}
+    yield Usable(row.place, origin.record(origin.task, origin.cluster, fields, [row.value["output"].strip()]))
 
 
 def _fault(row: Row) -> str | None:
@@ -35,3 +37,6 @@ def _fault(row: Row) -> str | None:
         if name != "input" and not (value or "").strip():
             return f"field {name!r} is empty"
     return None
+
+
+FORMAT = Format("alpaca", fits, convert)
