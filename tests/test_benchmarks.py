@@ -209,7 +209,7 @@ def test_no_document_is_among_the_training_examples(starter_rendered: Path) -> N
     asked = [row for task in BENCHMARKS for row in documents(starter_rendered, task)]
     assert len(examples) == 560
     assert not {row["record"] for row in examples} & {row["id"] for row in asked}
-    assert not {row["prompt"] for row in examples} & {row["prompt"] for row in asked}
+    assert not {row["turns"][0] for row in examples} & {row["prompt"] for row in asked}
     assert not {row["cluster"] for row in examples} & {*HELD_OUT, "paraphrase"}
 
 
