@@ -1,8 +1,8 @@
 """Tests that need a program of a Debian package: skipped with the reason where it is missing, failed where CI asks."""
 
-import glob
 import os
 import shutil
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -27,7 +27,8 @@ PACKAGES = {
 
 def search_path() -> str:
     """Where Debian puts programs: servers lie outside the PATH of a user who is not root."""
-    return os.pathsep.join([os.environ["PATH"], "/usr/sbin", *sorted(glob.glob("/usr/lib/postgresql/*/bin"))])
+    postgres = sorted(str(path) for path in Path("/usr/lib/postgresql").glob("*/bin"))
+    return os.pathsep.join([os.environ["PATH"], "/usr/sbin", *postgres])
 
 
 def program(marker: str) -> str | None:
