@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tests import debian
 
-# StrictModes would refuse keys under /tmp, a folder in which anyone may write.
+# StrictModes would refuse keys under /tmp, a folder in which anyone may write. Without PAM a server that may not read
+# the shadow file takes every account for locked.
 SERVER = """
 ListenAddress 127.0.0.1
 Port {port}
@@ -21,7 +22,7 @@ HostKey {folder}/host_key
 AuthorizedKeysFile {folder}/authorized_keys
 PidFile none
 StrictModes no
-UsePAM no
+UsePAM yes
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 Subsystem sftp internal-sftp
