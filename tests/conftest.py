@@ -7,8 +7,19 @@ import pytest
 import torch
 
 from tasks.chat import Chat
-from tests import tiny
+from tests import debian, tiny
 from tests.project import Project, make
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option by which CI refuses to skip."""
+    parser.addoption(debian.OPTION, action="store_true", help="fail the tests whose Debian package is missing")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip or fail a test whose Debian package is missing."""
+    for marker in debian.PACKAGES.keys() & {mark.name for mark in item.iter_markers()}:
+        debian.check(marker, debian.program(marker), bool(item.config.getoption(debian.OPTION)))
 
 
 @pytest.fixture(scope="session")
