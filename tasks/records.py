@@ -3,6 +3,8 @@
 import hashlib
 import itertools
 import json
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +12,9 @@ from typing import NamedTuple
 import polars as pl
 
 from tasks import tables
+
+_NAME = 60
+"""Characters of a name at most."""
 
 
 class Record(NamedTuple):
@@ -54,6 +59,18 @@ def digest(value: object, length: int = 16) -> str:
     """The first `length` hex digits of the SHA-256 over the canonical JSON of `value`."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def slug(text: str) -> str:
+    """A name in the form of `params.Name` (a-z, 0-9, `_`, `-`, at most 60 characters) for a task or a cluster.
+
+    A text that is too long, or of which no letter can stand in a name, is told from others by its digest.
+    """
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    name = re.sub(r"[^a-z0-9_-]+", "_", plain).strip("_-")
+    if 0 < len(name) <= _NAME:
+        return name
+    return f"{name[: _NAME - 9]}_{digest(text, 8)}".lstrip("_")
 
 
 def write_lines(path: Path, rows: Iterable[object]) -> int:

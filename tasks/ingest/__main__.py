@@ -12,7 +12,8 @@ import typer
 
 from tasks import console, errors, guards, outputs, parallel, params, records, settings, tables
 from tasks.errors import UserError
-from tasks.ingest import files, formats
+from tasks.ingest import formats
+from tasks.ingest.containers.block import Block
 from tasks.ingest.origin import Origin, Usable
 from tasks.records import Reject
 
@@ -44,6 +45,13 @@ def run(
     console.summary(f"source {name} in {folder}", {"format": form, **counts})
 
 
+@app.command("formats")
+def list_formats() -> None:
+    """List the formats, and what a row of each must have."""
+    rows = {name: form.needs or "task files in folders" for name, form in formats.FORMATS.items()}
+    console.summary("formats, in the order in which `auto` tries them", rows)
+
+
 class Batch(NamedTuple):
     """What became of one block of rows: the records as a table with each row's place, and the rejects."""
 
@@ -52,7 +60,7 @@ class Batch(NamedTuple):
     rejects: list[Reject]
 
 
-def sort_out(block: files.Block | None, origin: Origin, form: str) -> Batch:
+def sort_out(block: Block | None, origin: Origin, form: str) -> Batch:
     """The block's rows as records and rejects; runs in a process of its own."""
     usable: list[Usable] = []
     rejects: list[Reject] = []

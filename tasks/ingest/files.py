@@ -1,77 +1,115 @@
 """The files of a source, read in blocks of rows, so that memory stays bounded and every core has work."""
 
-import json
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from tasks.errors import UserError
+from tasks.ingest.containers import hub, json_array, json_lines, parquet, sheet
+from tasks.ingest.containers.block import Block, Fault
+from tasks.ingest.containers.stream import COMPRESSIONS
 from tasks.ingest.origin import Origin, Row, reject
 from tasks.records import Reject
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_TEXTS: dict[str, Callable[[Path, str], Iterator[Block]]] = {
+    ".jsonl": json_lines.blocks,
+    ".ndjson": json_lines.blocks,
+    ".json": json_array.blocks,
+    ".csv": sheet.blocks,
+    ".tsv": sheet.blocks,
+}
 
-
-@dataclass(frozen=True)
-class Block:
-    """A part of a source that one process turns into records."""
-
-    data: bytes
-    array: bool
+CONTAINERS = {
+    **_TEXTS,
+    **{text + packed: read for packed in COMPRESSIONS for text, read in _TEXTS.items()},
+    ".parquet": parquet.blocks,
+    hub.SUFFIX: hub.blocks,
+}
+"""What the end of a file's name says about how to read it."""
 
 
 def blocks(origin: Origin) -> Iterator[Block]:
-    """The source in blocks. Raises UserError where the file as a whole cannot be read."""
-    if not origin.path.is_file():
-        raise UserError(f"{origin.path}: no such file (params.yaml, ingest.sources.{origin.name}.path)")
-    data = origin.path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    if not data.strip():
-        raise UserError(f"{origin.path}: the file is empty")
-    yield Block(data, origin.path.suffix != ".jsonl")
+    """The source in blocks, file after file. Raises UserError where a file as a whole cannot be read."""
+    for path in find(origin):
+        file = path.relative_to(origin.path).as_posix() if path != origin.path else ""
+        yield from CONTAINERS[_ending(origin, path)](path, file)
 
 
 def rows(block: Block, origin: Origin) -> Iterator[Row | Reject]:
     """The rows of a block, or a reject for each row that is no JSON object."""
-    for place, value in _array(origin, block.data) if block.array else _lines(origin, block.data):
-        if isinstance(value, Reject):
-            yield value
-        elif not isinstance(value, dict):
-            yield reject(origin, place, f"a JSON object is expected, not {type(value).__name__}", value)
-        elif _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
-            yield reject(origin, place, "no valid text: half of a surrogate pair stands alone", value)
+    name = _stem(block.file or origin.path.name)
+    before = f"{block.file}, " if block.file else ""
+    for number, value in _values(block, origin):
+        place = f"{before}{block.unit} {number}"
+        if isinstance(value, dict):
+            yield Row(place, value, name)
+        elif isinstance(value, Fault):
+            yield reject(origin, place, *value)
         else:
-            yield Row(place, value)
+            yield reject(origin, place, f"a JSON object is expected, not {type(value).__name__}", value)
 
 
-def _array(origin: Origin, data: bytes) -> Iterator[tuple[str, object]]:
+def find(origin: Origin) -> list[Path]:
+    """The source's files: the one file, or those of the folder that its pattern matches, sorted by their paths.
+
+    Hidden files are passed over. Raises UserError where there is none, or where one lies outside the folder.
+    """
+    if origin.path.is_file():
+        return [origin.path]
+    if not origin.path.is_dir():
+        raise UserError(f"{origin.path}: no such file (params.yaml, ingest.sources.{origin.name}.path)")
+    key = f"params.yaml, ingest.sources.{origin.name}.files"
+    if PurePosixPath(origin.files).is_absolute() or ".." in PurePosixPath(origin.files).parts:
+        raise UserError(f"{origin.files!r} leaves the folder {origin.path} ({key})")
     try:
-        values = json.loads(data.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise UserError(f"{origin.path}: line {line}: not UTF-8 ({error.reason}); convert the file to UTF-8") from error
-    except json.JSONDecodeError as error:
-        hint = "; is it one object a line? then name it .jsonl" if error.msg == "Extra data" else ""
-        raise UserError(f"{origin.path}: line {error.lineno}, column {error.colno}: {error.msg}{hint}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{origin.path}: cannot be held in memory as JSON: {error}") from error
-    if not isinstance(values, list):
-        kind = type(values).__name__
-        raise UserError(f"{origin.path}: a JSON array of rows is expected, not {kind}; one object a line is .jsonl")
-    yield from ((f"row {number}", value) for number, value in enumerate(values, start=1))
+        matched = sorted(origin.path.glob(origin.files), key=lambda path: path.relative_to(origin.path).as_posix())
+    except (ValueError, NotImplementedError) as error:
+        raise UserError(f"{origin.files!r} is no pattern: {error} ({key})") from error
+    seen = (path for path in matched if not _is_hidden(path.relative_to(origin.path)))
+    found = [path for path in seen if _is_own_file(path, origin.path)]
+    if not found:
+        raise UserError(f"{origin.path}: no file in this folder matches {origin.files!r} ({key})")
+    return found
 
 
-def _lines(origin: Origin, data: bytes) -> Iterator[tuple[str, object]]:
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        place = f"line {number}"
-        if not line.strip():
-            continue
-        try:
-            yield place, json.loads(line.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            shown = line.decode("utf-8", errors="replace")
-            yield place, reject(origin, place, f"not UTF-8: {error.reason} at byte {error.start}", shown)
-        except json.JSONDecodeError as error:
-            shown = line.decode("utf-8")
-            yield place, reject(origin, place, f"no valid JSON: {error.msg} at column {error.colno}", shown)
-        except (ValueError, RecursionError) as error:
-            yield place, reject(origin, place, f"cannot be held in memory as JSON: {error}", line.decode("utf-8"))
+def _values(block: Block, origin: Origin) -> Iterable[tuple[int, Any]]:
+    if not isinstance(block.content, bytes):
+        return block.content
+    if block.unit == "line":
+        return json_lines.parse(block.content, block.first)
+    return [(1, json_array.parse_object(origin.path / block.file, block.content))]
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _is_own_file(path: Path, folder: Path) -> bool:
+    """Whether it is a file of the folder; links that lead out, and what can be no data, are refused."""
+    try:
+        inside = path.resolve(strict=True).is_relative_to(folder.resolve())
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{path}: a link that leads to no file") from error
+    if not inside:
+        raise UserError(f"{path}: a link out of the folder {folder}; put the file itself there")
+    if not path.is_file() and not path.is_dir():
+        raise UserError(f"{path}: neither a file nor a folder")
+    return path.is_file()
+
+
+def _ending(origin: Origin, path: Path) -> str:
+    ending = _known_ending(path.name)
+    if ending is None:
+        others = f"; ingest.sources.{origin.name}.files says which files to read" if path != origin.path else ""
+        raise UserError(f"{path}: not known how to read it; its name must end in {', '.join(CONTAINERS)}{others}")
+    return ending
+
+
+def _known_ending(name: str) -> str | None:
+    fitting = [ending for ending in CONTAINERS if name.lower().endswith(ending)]
+    return max(fitting, key=len, default=None)
+
+
+def _stem(name: str) -> str:
+    name = PurePosixPath(name).name
+    return name[: -len(_known_ending(name) or "") or None]

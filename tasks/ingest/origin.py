@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tasks.params import Ingest
 from tasks.records import Record, Reject, digest
@@ -68,23 +68,22 @@ class Origin:
         )
 
 
-@dataclass(frozen=True)
-class Usable:
+class Usable(NamedTuple):
     """A row that became a record, and its place."""
 
     place: str
     record: Record
 
 
-@dataclass(frozen=True)
-class Row:
-    """A parsed row and its place."""
+class Row(NamedTuple):
+    """A parsed row, its place, and the name of its file without what says how the file is written."""
 
     place: str
     value: dict[str, Any]
+    file: str = ""
 
 
 def reject(origin: Origin, place: str, reason: str, value: object) -> Reject:
     """A rejected row of `origin`."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return Reject(origin.name, place, reason, text[:_SHOWN].encode(errors="replace").decode())

@@ -159,4 +159,4 @@ def fill(
     return fields, output, options
 
 
-FORMAT = Format("starter", lambda row: False, lambda row, origin: iter(()), read)
+FORMAT = Format("starter", (), read=read)
