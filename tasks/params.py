@@ -148,7 +148,7 @@ class Render(Section):
     """Most records that count towards a task's share: its weight is min(records, cap), FLAN's mixing."""
     temperature: float = Field(default=1.0, gt=0, le=100)
     """Weights are raised to 1 / temperature: 1 is proportional, a high value mixes tasks evenly."""
-    weights: dict[str, float] = {}
+    weights: dict[str, Annotated[float, Field(ge=0, le=1_000_000)]] = {}
     """Factors on the weight of a task or a cluster by its name; 0 leaves it out, 2 doubles its share."""
     inverted_share: float | None = Field(default=None, ge=0, le=1)
     """Share of examples in inverted templates, for tasks that have some; null draws every template alike."""
@@ -159,9 +159,15 @@ class Render(Section):
     decontaminate: Decontaminate = Decontaminate()
     """What counts as an overlap with a benchmark."""
     validation: float = Field(default=0.0, ge=0, le=0.5)
-    """Share of the records of each training task that is set aside by seed, for the validation loss."""
+    """Share of the records of each training task that is set aside by seed, for the validation loss.
+
+    Of these as many are rendered as this share of `examples`, mixed as the training examples are.
+    """
     held_out_tasks: str | None = None
-    """A file of task names, one a line, that are never trained on, with their whole clusters: an official split."""
+    """A file of task names, one a line, that are never trained on, with their whole clusters: an official split.
+
+    It lies in tasks/render, among what the stage depends on. Case, white space and punctuation do not count.
+    """
     held_out: list[Name]
     """Clusters that are never trained on; each becomes a benchmark suite."""
     related: dict[Name, list[Name]] = {}

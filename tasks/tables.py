@@ -61,6 +61,12 @@ def read_frames(path: Path, columns: list[str] | None = None) -> Iterator[pl.Dat
             yield cast(pl.DataFrame, pl.from_arrow(file.read_row_group(number, columns=columns)))
 
 
+def read_group(path: Path, number: int, columns: list[str] | None = None) -> pl.DataFrame:
+    """One row group of a Parquet file."""
+    with pq.ParquetFile(path) as file:
+        return cast(pl.DataFrame, pl.from_arrow(file.read_row_group(number, columns=columns)))
+
+
 def frame_of(rows: Sequence[Sequence[Any]], schema: pl.Schema) -> pl.DataFrame:
     """A table with the columns of `schema` from rows that hold their values in that order."""
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)

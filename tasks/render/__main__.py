@@ -1,20 +1,34 @@
 """python -m tasks.render run | preview: records and templates to training examples and held-out benchmarks."""
 
-from collections import defaultdict
+import tempfile
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 import typer
 
-from tasks import console, errors, guards, outputs, params
-from tasks.errors import UserError
-from tasks.examples import Example, write_examples
-from tasks.records import Record, read_records
-from tasks.render import benchmarks, mixture, templates
+from tasks import console, errors, examples, guards, outputs, params, tables
+from tasks.render import benchmarks, decontaminate, holdout, index, mixture, rendering, tally, templates
+from tasks.render.catalogue import Catalogue, Mask
+from tasks.render.index import Asked
+from tasks.render.mixture import Choice
+from tasks.render.tally import Tally
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
 Records = Annotated[Path, typer.Option(help="The folder that ingest wrote.")]
+
+OUTS = (
+    "examples.parquet",
+    "validation.parquet",
+    "benchmarks",
+    "contamination",
+    "mixture.json",
+    "mixture.csv",
+    "mixture.png",
+)
 
 
 @app.callback()
@@ -24,30 +38,69 @@ def main() -> None:
 
 @app.command()
 def run(records: Records = Path("data/ingest"), out: Path = Path("data/render")) -> None:
-    """Write examples.parquet, mixture.json and benchmarks/SUITE into OUT."""
+    """Write training and validation examples, benchmarks, what was dropped for them, and the mixture into OUT."""
     everything = params.load()
-    wanted, bank = everything.render, templates.load_bank()
-    with console.timed("render"):
+    wanted = everything.render
+    with console.timed("render"), ExitStack() as stack:
         outputs.keep_only(records, everything.ingest.sources)
-        training, held_out = hold_out(records, everything)
-        chosen = mixture.choose(training, wanted.examples, wanted.cap, wanted.seed)
-        if not chosen:
-            raise UserError(
-                "render: no record is left to train on: every cluster is held out, related, or train: false"
-            )
-        examples = [example(record, bank, wanted.seed) for record in console.track(chosen, "rendering")]
-        guards.not_trained_on({item.cluster: item.id for item in examples}, wanted.excluded())
-        home = out / "benchmarks"
-        with (
-            outputs.whole(out / "examples.parquet") as lines,
-            outputs.whole(out / "mixture.json") as mixed,
-            outputs.whole_folder(home) as folder,
-        ):
-            write_examples(lines, examples)
-            outputs.write_json(mixed, mixture.realised(examples, wanted.examples))
-            for cluster, rows in held_out.items():
-                benchmarks.write_suite(folder / cluster, home / cluster, rows, bank, wanted.documents, wanted.seed)
-    _summarise(examples, held_out, wanted, out)
+        listed = Catalogue.read(records, list(everything.ingest.sources), wanted.seed)
+        side = holdout.split(listed, everything)
+        paths = {name: stack.enter_context(outputs.whole(out / name)) for name in OUTS}
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        asked = write_suites(listed, wanted, paths["benchmarks"], out / "benchmarks")
+        index.write(of_suites(asked, everything.evaluate.suites), wanted.decontaminate, scratch)
+        found = decontaminate.search(listed, side.training, scratch, paths["contamination"])
+        holdout.contents_are_apart(listed, found.asked, side.training, side.held)
+        choice = mixture.choose(listed, side.training, ~found.contaminated, wanted)
+        counted = write_examples(listed, choice, wanted, paths, scratch)
+        guards.not_trained_on(counted.clusters, side.excluded)
+        left_out = {"duplicates": side.repeated, "contaminated": int(found.contaminated.sum())}
+        told = write_mixture(counted, choice, paths, left_out)
+    _summarise(told, listed, side.excluded, wanted, out)
+
+
+def write_suites(listed: Catalogue, wanted: params.Render, folder: Path, home: Path) -> list[Asked]:
+    """Write the suite of each held-out cluster into `folder`, which will be `home`; returns what they ask."""
+    asked = []
+    most = np.full(len(listed.tasks), benchmarks.POOL * wanted.documents)
+    for name in wanted.held_out:
+        rows = listed.records(listed.first(listed.of_clusters([name]), most))
+        bank = templates.load_bank()
+        asked += benchmarks.write_suite(folder / name, home / name, rows, bank, wanted.documents, wanted.seed)
+    return asked
+
+
+def of_suites(asked: list[Asked], suites: Collection[str]) -> list[Asked]:
+    """The documents of these suites."""
+    return [one for one in asked if one.benchmark.split("/")[0] in suites]
+
+
+def write_examples(
+    listed: Catalogue, choice: Choice, wanted: params.Render, paths: Mapping[str, Path], scratch: Path
+) -> Tally:
+    """Write the training and the validation examples, and count the first."""
+    exemplars = scratch / "exemplars.parquet"
+    rendering.write_exemplars(listed, choice.training, wanted, exemplars)
+    bank = templates.load_bank()
+    counted = Tally(one.hash for own in bank.templates.values() for one in own if one.lists_options)
+    training = counted.passing(rendering.rendered(listed, choice.training, exemplars, wanted))
+    validation = rendering.rendered(listed, choice.validation, exemplars, wanted)
+    for name, frames in (("examples.parquet", training), ("validation.parquet", validation)):
+        with tables.TableWriter(paths[name], examples.SCHEMA) as table:
+            for frame in console.track(frames, f"rendering {name}"):
+                table.write(frame)
+    return counted
+
+
+def write_mixture(
+    counted: Tally, choice: Choice, paths: Mapping[str, Path], left_out: Mapping[str, int]
+) -> dict[str, Any]:
+    """Write the mixture as numbers, as a table and as a picture; returns the numbers."""
+    told = tally.numbers(counted.table, choice.asked, validation=int(choice.validation.sum()), **left_out)
+    outputs.write_json(paths["mixture.json"], told)
+    counted.table.write_csv(paths["mixture.csv"])
+    tally.draw(counted.table, choice.asked, paths["mixture.png"])
+    return told
 
 
 @app.command()
@@ -58,54 +111,35 @@ def preview(
 ) -> None:
     """Show rendered examples of each task, held-out ones too, as the model will read them (chat markup apart)."""
     everything, bank = params.load(), templates.load_bank()
-    by_task: dict[str, list[Record]] = defaultdict(list)
-    for record in read_sources(records, list(everything.ingest.sources)):
-        by_task[record.task].append(record)
-    guards.known("task", [task] if task else [], by_task)
-    for name in [task] if task else sorted(by_task):
-        for record in mixture.choose(by_task[name], number, number, everything.render.seed):
-            shown = example(record, bank, everything.render.seed)
-            console.console.rule(f"[bold]{shown.cluster} / {shown.task}[/] · {shown.template} ({shown.kind})")
-            console.console.print(shown.prompt, markup=False)
-            console.console.print(shown.completion, markup=False, style="green")
+    listed = Catalogue.read(records, list(everything.ingest.sources), everything.render.seed)
+    guards.known("task", [task] if task else [], {one.name for one in listed.tasks})
+    for record in sorted(listed.records(first_of(listed, task, number)), key=lambda record: record.task):
+        shown = rendering.example(record, bank, everything.render, [])
+        console.console.rule(f"[bold]{shown.cluster} / {shown.task}[/] · {shown.template} ({shown.kind})")
+        console.console.print(shown.prompt, markup=False)
+        console.console.print(shown.completion, markup=False, style="green")
 
 
-def example(record: Record, bank: templates.Bank, seed: int) -> Example:
-    """The record in one of its templates, drawn by seed."""
-    return templates.render(record, templates.draw(seed, record, bank.for_record(record)))
+def first_of(listed: Catalogue, task: str | None, number: int) -> Mask:
+    """The first records of one task by key, or of each one."""
+    named = np.array([task in (None, one.name) for one in listed.tasks], bool)
+    return listed.first(named[listed.task], np.full(len(listed.tasks), number))
 
 
-def read_sources(folder: Path, names: list[str]) -> list[Record]:
-    """The records of the named sources. Raises UserError where one was not ingested yet."""
-    missing = [name for name in names if not (folder / name / "records.parquet").is_file()]
-    if missing:
-        raise UserError(f"{folder}: no records of {', '.join(missing)} yet; run: dvc repro render")
-    return [record for name in names for record in read_records(folder / name / "records.parquet")]
-
-
-def hold_out(folder: Path, wanted: params.Params) -> tuple[list[Record], dict[str, list[Record]]]:
-    """The records that may be trained on, and those of each held-out cluster.
-
-    Raises UserError where a held-out cluster has no record.
-    """
-    excluded = wanted.render.excluded()
-    trainable = {name for name, source in wanted.ingest.sources.items() if source.train}
-    records = read_sources(folder, list(wanted.ingest.sources))
-    training = [row for row in records if row.cluster not in excluded and row.source in trainable]
-    held_out = {name: [row for row in records if row.cluster == name] for name in wanted.render.held_out}
-    clusters = {row.cluster for row in records}
-    guards.known("render.held_out", held_out, clusters)
-    guards.known("render.related", wanted.render.excluded(), clusters)
-    return training, held_out
-
-
-def _summarise(examples: list[Example], held_out: dict[str, list[Record]], wanted: params.Render, out: Path) -> None:
-    got = mixture.realised(examples, wanted.examples)
-    rows: dict[str, object] = {"examples": f"{got['got']} of {got['asked']} asked for"}
-    rows |= {f"  {cluster}": count for cluster, count in dict(got["clusters"]).items()}  # type: ignore[call-overload]
-    rows |= {f"held out: {name}": f"{len(records):,} records" for name, records in held_out.items()}
-    dropped = {name: held for name, held in wanted.excluded().items() if name != held}
-    rows |= {f"dropped: {name}": f"related to {held}" for name, held in dropped.items()}
+def _summarise(
+    told: Mapping[str, Any], listed: Catalogue, excluded: Mapping[str, str], wanted: params.Render, out: Path
+) -> None:
+    rows: dict[str, object] = {"examples": f"{told['got']:,} of {told['asked']:,} asked for"}
+    if told["got"] < told["asked"]:
+        rows["warning"] = "fewer records than asked for may be trained on: add sources, or lower render.examples"
+    rows |= {f"  {cluster}": count for cluster, count in told["clusters"].items()}
+    rows |= {name: told[name] for name in ("validation", "duplicates", "contaminated")}
+    for name, held in sorted(excluded.items()):
+        count = f"{int(listed.of_clusters([name]).sum()):,} records"
+        if name in wanted.held_out:
+            rows[f"held out: {name}"] = count
+        else:
+            rows[f"dropped: {name}"] = f"{count}, related to {held}"
     console.summary(f"examples in {out}", rows)
 
 

@@ -10,7 +10,12 @@ import yaml
 from tasks import outputs
 from tasks.errors import UserError
 from tasks.records import Record, digest, write_lines
+from tasks.render.index import Asked
+from tasks.render.mixture import divide
 from tasks.render.templates import Bank, render
+
+POOL = 64
+"""Records of a task from which one document is chosen: a task of more is represented by its first ones by key."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,13 @@ class Document:
     answer: str
 
 
-def write_suite(folder: Path, home: Path, records: Iterable[Record], bank: Bank, documents: int, seed: int) -> None:
+def write_suite(
+    folder: Path, home: Path, records: Iterable[Record], bank: Bank, documents: int, seed: int
+) -> list[Asked]:
     """Write the suite of one held-out cluster into `folder`; its YAMLs name the documents by their path in `home`.
 
     Every task of the cluster whose records have options gives two benchmarks. `suite.json` tells their sizes and the
-    scores that need no model. Raises UserError where the cluster has no such task.
+    scores that need no model. Returns what the documents ask. Raises UserError where the cluster has no such task.
     """
     tasks: dict[str, list[Record]] = defaultdict(list)
     for record in records:
@@ -38,9 +45,11 @@ def write_suite(folder: Path, home: Path, records: Iterable[Record], bank: Bank,
     if not tasks:
         raise UserError(f"render.held_out: cluster {home.name!r} has no task with options, so nothing can be ranked")
     folder.mkdir(parents=True)
-    described = {}
+    described, asked = {}, []
     for task, rows in sorted(tasks.items()):
-        chosen = [_document(record, bank, number) for number, record in enumerate(balanced(rows, documents, seed))]
+        taken = balanced(rows, documents, seed)
+        chosen = [_document(record, bank, number) for number, record in enumerate(taken)]
+        asked += [_asked(home.name, record, one.prompt) for record, one in zip(taken, chosen, strict=True)]
         write_lines(folder / f"{task}.jsonl", (vars(document) for document in chosen))
         for name, body in (("rank", _RANK), ("generate", _GENERATE)):
             benchmark = {"task": f"{home.name}_{task}_{name}", **_COMMON, **body}
@@ -49,22 +58,33 @@ def write_suite(folder: Path, home: Path, records: Iterable[Record], bank: Bank,
             (folder / f"{task}_{name}.yaml").write_text(text, encoding="utf-8")
         described[task] = without_a_model(chosen)
     outputs.write_json(folder / "suite.json", described)
+    return asked
 
 
 def balanced(records: list[Record], documents: int, seed: int) -> list[Record]:
     """At most `documents` records, equally many for each label, or each place of the right option where these differ.
 
-    The order depends on the seed and each record's id alone. Raises UserError where `documents` is less than the
-    number of groups.
+    Option lists of different lengths are balanced each for itself, in proportion to their records. The order depends
+    on the seed and each record's id alone. Raises UserError where `documents` is less than the number of groups.
     """
     fixed_labels = len({tuple(sorted(record.options)) for record in records}) == 1
-    groups: dict[str, list[Record]] = defaultdict(list)
+    groups: dict[int, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in sorted(records, key=lambda record: digest([seed, record.id, "document"])):
-        groups[record.output if fixed_labels else f"{record.options.index(record.output)}"].append(record)
-    each = min(documents // len(groups), *(len(group) for group in groups.values()))
-    if not each:
-        raise UserError(f"render.documents: {documents} is less than the {len(groups)} labels to balance")
-    return [group[place] for place in range(each) for _, group in sorted(groups.items())]
+        label = record.output if fixed_labels else f"{record.options.index(record.output)}"
+        groups[len(record.options)][label].append(record)
+    sizes = {length: sum(map(len, labels.values())) for length, labels in sorted(groups.items())}
+    parts = divide(sizes, documents, seed)
+    each = {length: min(parts[length] // len(labels), *map(len, labels.values())) for length, labels in groups.items()}
+    if not any(each.values()):
+        count = max(map(len, groups.values()))
+        raise UserError(f"render.documents: {documents} is less than the {count} labels to balance")
+    return [
+        labels[label][place]
+        for place in range(max(each.values()))
+        for length, labels in sorted(groups.items())
+        for label in sorted(labels)
+        if place < each[length]
+    ]
 
 
 def without_a_model(documents: list[Document]) -> dict[str, float]:
@@ -86,6 +106,10 @@ def _document(record: Record, bank: Bank, number: int) -> Document:
     template = templates[number % len(templates)]
     gold = record.options.index(record.output)
     return Document(record.id, template.id, render(record, template).prompt, record.options, gold, record.output)
+
+
+def _asked(suite: str, record: Record, prompt: str) -> Asked:
+    return Asked(f"{suite}/{record.task}", record.id, [*record.fields.values(), *record.turns], prompt)
 
 
 _COMMON = {"dataset_path": "json", "test_split": "test", "doc_to_text": "prompt", "num_fewshot": 0}

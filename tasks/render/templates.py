@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tasks import sheets
 from tasks.errors import UserError
 from tasks.examples import Example
+from tasks.params import FewShot, Render
 from tasks.records import Record, digest
 from tasks.sandbox import names_in, render_text
 
@@ -77,8 +78,11 @@ def load_bank(folder: Path = BANK) -> Bank:
     return Bank(folder, bank)
 
 
-def render(record: Record, template: Template) -> Example:
-    """The example of a record in a template. Raises UserError where the template asks for what is not there."""
+def render(record: Record, template: Template, exemplars: Sequence[Record] = ()) -> Example:
+    """The example of a record in a template, with solved exemplars in the same one before it.
+
+    Raises UserError where the template asks for what is not there.
+    """
     values: dict[str, object] = {
         **record.fields,
         "output": record.output,
@@ -100,13 +104,25 @@ def render(record: Record, template: Template) -> Example:
         template.hash,
         template.kind,
         [prompt, completion],
-        system=record.system,
+        ["\n".join(render(exemplar, template).turns) for exemplar in exemplars],
+        record.system,
     )
 
 
-def draw(seed: int, record: Record, templates: Sequence[Template]) -> Template:
+def draw_form(seed: int, record: Record, templates: Sequence[Template], wanted: Render) -> Template:
     """One of the templates, by seed and record alone, so that other records change nothing."""
     return templates[int(digest([seed, record.id, "template"]), 16) % len(templates)]
+
+
+def draw_exemplars(seed: int, record: Record, pool: Sequence[Record], wanted: FewShot) -> list[Record]:
+    """The exemplars of a record: none, or some of the pool other than itself, by seed and record alone."""
+    number = int(digest([seed, record.id, "exemplars"]), 16)
+    if number % 10_000 >= wanted.share * 10_000:
+        return []
+    others = sorted(
+        (row for row in pool if row.fields != record.fields), key=lambda row: digest([seed, record.id, row.id])
+    )
+    return others[: 1 + number // 10_000 % wanted.most]
 
 
 def _load(path: Path) -> list[Template]:

@@ -1,0 +1,59 @@
+"""Chosen records as examples, row group by row group in processes of their own."""
+
+import functools
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from tasks import examples, parallel, tables
+from tasks.examples import Example
+from tasks.params import Render
+from tasks.records import Record, from_frame, read_records, write_records
+from tasks.render import templates
+from tasks.render.catalogue import Catalogue, Group, Mask
+from tasks.render.templates import Bank
+
+POOL = 48
+"""Training records of a task from which its exemplars are drawn: the first ones by key."""
+
+
+def rendered(catalogue: Catalogue, chosen: Mask, exemplars: Path, wanted: Render) -> Iterator[pl.DataFrame]:
+    """The chosen records as examples, in the catalogue's order, in tables with the columns of an examples file."""
+    work = functools.partial(_render, exemplars=exemplars, wanted=wanted)
+    return parallel.ordered(work, catalogue.parts(chosen))
+
+
+def write_exemplars(catalogue: Catalogue, training: Mask, wanted: Render, path: Path) -> None:
+    """Write the records from which exemplars are drawn: of the training side alone, and none where none are wanted."""
+    most = np.full(len(catalogue.tasks), POOL if wanted.few_shot.share else 0)
+    write_records(path, catalogue.records(catalogue.first(training, most)))
+
+
+def example(record: Record, bank: Bank, wanted: Render, pool: list[Record]) -> Example:
+    """The record in one of its templates and with its exemplars, both drawn by seed."""
+    template = templates.draw_form(wanted.seed, record, bank.for_record(record), wanted)
+    return templates.render(record, template, templates.draw_exemplars(wanted.seed, record, pool, wanted.few_shot))
+
+
+def _render(part: tuple[Group, Mask], exemplars: Path, wanted: Render) -> pl.DataFrame:
+    """The chosen records of a row group; runs in a process of its own."""
+    (group, chosen), bank, pools = part, _bank(), _pools(exemplars)
+    rows = from_frame(tables.read_group(group.path, group.number).filter(chosen))
+    return examples.to_frame([example(row, bank, wanted, pools.get((row.cluster, row.task), [])) for row in rows])
+
+
+@cache
+def _bank() -> Bank:
+    return templates.load_bank()
+
+
+@cache
+def _pools(path: Path) -> dict[tuple[str, str], list[Record]]:
+    pools: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in read_records(path):
+        pools[record.cluster, record.task].append(record)
+    return dict(pools)
