@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import orjson
 import polars as pl
 
 from tasks import tables
@@ -56,9 +57,9 @@ class Reject(NamedTuple):
 
 
 def digest(value: object, length: int = 16) -> str:
-    """The first `length` hex digits of the SHA-256 over the canonical JSON of `value`."""
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
+    """The first `length` hex digits of the SHA-256 over the JSON of `value` with its keys sorted."""
+    text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    return hashlib.sha256(text).hexdigest()[:length]
 
 
 def slug(text: str) -> str:
