@@ -74,6 +74,16 @@ def slug(text: str) -> str:
     return f"{name[: _NAME - 9]}_{digest(text, 8)}".lstrip("_")
 
 
+def content_of(identity: str) -> str:
+    """The part of a record's id that says what the record holds: equal texts have equal ones, whatever their source."""
+    return identity.rpartition("/")[2]
+
+
+def person_digest(name: str) -> str:
+    """What stands for a person where the name itself must not."""
+    return digest(["person", name.strip()], 64)
+
+
 def write_lines(path: Path, rows: Iterable[object]) -> int:
     """Write one JSON object a line to `path` and return how many."""
     with path.open("w", encoding="utf-8", newline="\n") as file:

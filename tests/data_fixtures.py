@@ -24,7 +24,7 @@ def sections(**changes: dict[str, Any]) -> dict[str, Any]:
         "model": {"source": "folder", "name": "base", "revision": "abc"},
         "ingest": {
             "seed": 17,
-            "licences": {"allow": ["unknown", "Apache-2.0"]},
+            "licences": {"allow": ["unknown", "Apache-2.0", "CC0-1.0"]},
             "clean": {},
             "sources": {"toy": {"path": "rows.jsonl", "format": "alpaca"}},
         },
