@@ -1,6 +1,7 @@
 """python -m tasks.render run | preview: records and templates to training examples and held-out benchmarks."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,9 @@ from tasks.records import Record, read_records
 from tasks.render import benchmarks, mixture, templates
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+
+POOL = 32
+"""Records of a task that its exemplars are drawn from."""
 
 Records = Annotated[Path, typer.Option(help="The folder that ingest wrote.")]
 
@@ -35,7 +39,7 @@ def run(records: Records = Path("data/ingest"), out: Path = Path("data/render"))
             raise UserError(
                 "render: no record is left to train on: every cluster is held out, related, or train: false"
             )
-        examples = [example(record, bank, wanted.seed) for record in console.track(chosen, "rendering")]
+        examples = [example(record, bank, wanted) for record in console.track(chosen, "rendering")]
         guards.not_trained_on({item.cluster: item.id for item in examples}, wanted.excluded())
         home = out / "benchmarks"
         with (
@@ -64,15 +68,16 @@ def preview(
     guards.known("task", [task] if task else [], by_task)
     for name in [task] if task else sorted(by_task):
         for record in mixture.choose(by_task[name], number, number, everything.render.seed):
-            shown = example(record, bank, everything.render.seed)
+            shown = example(record, bank, everything.render, by_task[name][:POOL])
             console.console.rule(f"[bold]{shown.cluster} / {shown.task}[/] · {shown.template} ({shown.kind})")
             console.console.print(shown.prompt, markup=False)
             console.console.print(shown.completion, markup=False, style="green")
 
 
-def example(record: Record, bank: templates.Bank, seed: int) -> Example:
-    """The record in one of its templates, drawn by seed."""
-    return templates.render(record, templates.draw(seed, record, bank.for_record(record)))
+def example(record: Record, bank: templates.Bank, wanted: params.Render, pool: Sequence[Record] = ()) -> Example:
+    """The record in one of its templates, after exemplars from the pool, both drawn by seed."""
+    template = templates.draw_form(wanted.seed, record, bank.for_record(record), wanted)
+    return templates.render(record, template, templates.draw_exemplars(wanted.seed, record, pool, wanted.few_shot))
 
 
 def read_sources(folder: Path, names: list[str]) -> list[Record]:
