@@ -1,11 +1,20 @@
 """Jinja2 in its sandbox: the only way in which this project turns a template into text."""
 
+import re
 from functools import cache
 
-from jinja2 import StrictUndefined, Template, meta
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateRuntimeError, Undefined, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
+
+def _printable(value: object) -> object:
+    """A value that has a text of its own; of any other, Python would print how it is kept."""
+    if not isinstance(value, str | int | float | Undefined):
+        raise TypeError(f"a {type(value).__name__} is no text; join its parts, or name one")
+    return value
+
+
+_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, finalize=_printable)
 
 
 @cache
@@ -25,9 +34,29 @@ def names_in(source: str) -> frozenset[str]:
 def render_text(source: str, values: dict[str, object]) -> str:
     """`source` filled with `values`, without white space around it.
 
-    Raises jinja2.TemplateError for a syntax error, an unknown name or an unsafe operation.
+    Raises jinja2.TemplateError for a syntax error, an unknown name, an unsafe or a failing operation.
     """
-    return (compile_text(source).render(values) if "{" in source else source).strip()
+    if "{" not in source:
+        return source.strip()
+    value = values.get(_lone_name(source))
+    return (value if isinstance(value, str) else _run(compile_text(source), values)).strip()
+
+
+@cache
+def _lone_name(source: str) -> str:
+    """The name, where a template is nothing but one (`{{ output }}`), so that it need not run; else nothing."""
+    found = re.fullmatch(r"\{\{ *(\w+) *\}\}", source)
+    return found[1] if found else ""
+
+
+def _run(template: Template, values: dict[str, object]) -> str:
+    """The text of a template without Jinja's globals, whose copying takes longer than the rest."""
+    try:
+        return "".join(template.root_render_func(template.new_context(values, shared=True)))
+    except TemplateError:
+        raise
+    except Exception as error:  # whatever an expression in a template does wrong: 1 / 0, a text plus a number
+        raise TemplateRuntimeError(f"{type(error).__name__}: {error}") from error
 
 
 def holds(condition: str, values: dict[str, object]) -> bool:

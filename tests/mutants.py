@@ -69,6 +69,12 @@ MUTANTS = [
            "test_guards.py::test_another_chat_template_in_evaluation_is_stopped"),
     Mutant("the same fingerprint makes a second version", "tasks/register/registry.py", "if found is not None:",
            "if False:", "test_register.py::test_the_same_fingerprint_makes_no_second_version"),
+    Mutant("a record is its own exemplar", "tasks/render/templates.py",
+           "if exemplar.id != record.id and _input(exemplar) != asked:", "if True:",
+           "test_templates.py::test_exemplars_come_from_the_pool_and_never_are_the_record_or_one_with_its_input"),
+    Mutant("an exemplar tells the answer", "tasks/render/templates.py",
+           "if not gives_away(shot, answer)", "if shot",
+           "test_templates.py::test_an_exemplar_that_holds_a_long_answer_is_left_out"),
 ]  # fmt: skip
 
 

@@ -1,7 +1,9 @@
 """The template bank: YAML files, one per task, that turn a record into an instruction and its answer."""
 
+import hashlib
+import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,10 +11,9 @@ from typing import Annotated, Literal
 import jinja2
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks import sheets
+from tasks import params, sheets
 from tasks.errors import UserError
 from tasks.examples import Example
-from tasks.params import FewShot, Render
 from tasks.records import Record, digest
 from tasks.sandbox import names_in, render_text
 
@@ -20,6 +21,9 @@ BANK = Path(__file__).parent / "templates"
 
 OWN_INSTRUCTION = "instruction"
 """The file for records that bring an instruction of their own."""
+
+LONG_ANSWER = 5
+"""Words from which an answer is no label any more, so that it must not stand in what comes before it."""
 
 
 class Template(BaseModel):
@@ -32,6 +36,11 @@ class Template(BaseModel):
     completion: str = "{{ output }}"
 
     @cached_property
+    def names(self) -> frozenset[str]:
+        """The names that the template reads: fields, `output`, `options`, `options_list`."""
+        return names_in(self.prompt) | names_in(self.completion)
+
+    @cached_property
     def lists_options(self) -> bool:
         """Whether the prompt shows the options to choose from."""
         return bool(names_in(self.prompt) & {"options", "options_list"})
@@ -42,9 +51,17 @@ class Template(BaseModel):
         return digest([self.kind, self.prompt, self.completion])
 
 
+CONVERSATION = Template(id="conversation", prompt="")
+"""What stands for a template where a record is a conversation: its turns are taken as they are."""
+
+
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid")
     templates: Annotated[list[Template], Field(min_length=1)]
+
+
+_Shape = tuple[str, tuple[str, ...], bool, bool]
+"""What the fitting templates depend on: a record's task, its fields, whether it has options, and turns."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +70,27 @@ class Bank:
 
     folder: Path
     templates: dict[str, list[Template]]
+    _fitting: dict[_Shape, list[Template]] = field(default_factory=dict, compare=False, repr=False)
 
     def for_record(self, record: Record) -> list[Template]:
-        """The templates that fit a record. Raises UserError where its task has none."""
-        own = self.templates.get(record.task)
-        if own is None and "instruction" in record.fields:
-            own = self.templates[OWN_INSTRUCTION]
-        if own is None:
+        """The templates whose fields the record has. Raises UserError where there is none."""
+        shape = (record.task, tuple(record.fields), bool(record.options), bool(record.turns))
+        if shape not in self._fitting:
+            self._fitting[shape] = self._find(record)
+        return self._fitting[shape]
+
+    def _find(self, record: Record) -> list[Template]:
+        if record.turns:
+            return [CONVERSATION]
+        templates = self.templates.get(record.task)
+        if templates is None and "instruction" in record.fields:
+            templates = self.templates.get(OWN_INSTRUCTION)
+        if templates is None:
             place = self.folder / record.cluster / f"{record.task}.yaml"
             raise UserError(f"task {record.task!r} has no templates: write {place}")
-        fitting = [template for template in own if record.options or not template.lists_options]
+        fitting = [template for template in templates if not missing(record, template)]
         if not fitting:
-            raise UserError(f"task {record.task!r}: every template lists options, and record {record.id} has none")
+            raise _unfitting(record, templates)
         return fitting
 
 
@@ -78,51 +104,123 @@ def load_bank(folder: Path = BANK) -> Bank:
     return Bank(folder, bank)
 
 
-def render(record: Record, template: Template, exemplars: Sequence[Record] = ()) -> Example:
-    """The example of a record in a template, with solved exemplars in the same one before it.
+def missing(record: Record, template: Template) -> frozenset[str]:
+    """The names that the template reads and the record has not."""
+    options = {"options", "options_list"} if record.options else set()
+    return template.names - record.fields.keys() - {"output"} - options
 
-    Raises UserError where the template asks for what is not there.
+
+def render(record: Record, template: Template, exemplars: Sequence[Record] = ()) -> Example:
+    """The example of a record in a template, after the exemplars in the same template.
+
+    An exemplar that has not the template's fields, or in whose text a long answer of the record stands, is left out.
+    A conversation is taken as it is, without exemplars. Raises UserError where the template fails or gives no text.
     """
-    values: dict[str, object] = {
-        **record.fields,
-        "output": record.output,
-        "options": record.options,
-        "options_list": "OPTIONS:\n" + "\n".join(f"- {option}" for option in record.options),
-    }
-    try:
-        prompt, completion = render_text(template.prompt, values), render_text(template.completion, values)
-    except jinja2.TemplateError as error:
-        fields = ", ".join(sorted(values))
-        raise UserError(f"template {record.task}/{template.id}: {error}; a record has {fields}") from error
-    identity = f"{record.id}/{template.id}"
+    if record.turns:
+        template, turns = CONVERSATION, [*record.turns, record.output]
+    else:
+        turns = _fill(record, template)
     return Example(
-        identity,
+        f"{record.id}/{template.id}",
         record.id,
         record.task,
         record.cluster,
         template.id,
         template.hash,
         template.kind,
-        [prompt, completion],
-        ["\n".join(render(exemplar, template).turns) for exemplar in exemplars],
+        turns,
+        _shots(exemplars, template, turns[-1]) if exemplars and not record.turns else [],
         record.system,
     )
 
 
-def draw_form(seed: int, record: Record, templates: Sequence[Template], wanted: Render) -> Template:
-    """One of the templates, by seed and record alone, so that other records change nothing."""
-    return templates[int(digest([seed, record.id, "template"]), 16) % len(templates)]
+def draw_form(seed: int, record: Record, templates: Sequence[Template], wanted: params.Render) -> Template:
+    """One of the templates, by seed and record alone, so that other records change nothing.
+
+    A share that is wanted decides first whether the template is inverted, then whether a direct one lists the
+    options; where no template is of that form, the others take its place. Without shares all are drawn alike.
+    """
+    kind, listing, first, second = _places(seed, record.id, "template")
+    if wanted.inverted_share is not None:
+        inverted = kind < wanted.inverted_share
+        templates = [item for item in templates if (item.kind == "inverted") == inverted] or templates
+    template = templates[int(first * len(templates))]
+    if wanted.options_share is None or not record.options or template.kind == "inverted":
+        return template
+    direct = [item for item in templates if item.kind == "direct"]
+    direct = [item for item in direct if item.lists_options == (listing < wanted.options_share)] or direct
+    return direct[int(second * len(direct))]
 
 
-def draw_exemplars(seed: int, record: Record, pool: Sequence[Record], wanted: FewShot) -> list[Record]:
-    """The exemplars of a record: none, or some of the pool other than itself, by seed and record alone."""
-    number = int(digest([seed, record.id, "exemplars"]), 16)
-    if number % 10_000 >= wanted.share * 10_000:
+def draw_exemplars(seed: int, record: Record, pool: Sequence[Record], wanted: params.FewShot) -> list[Record]:
+    """Solved exemplars for the record's prompt out of `pool`, records of its task from the training side.
+
+    `wanted.share` of the records get 1 to `wanted.most`, by seed and record; the others none. Never the record
+    itself, nor one with the same input, whatever its case and white space.
+    """
+    chance, number = _places(seed, record.id, "few-shot")[:2]
+    if chance >= wanted.share:
         return []
-    others = sorted(
-        (row for row in pool if row.fields != record.fields), key=lambda row: digest([seed, record.id, row.id])
+    count, asked = 1 + int(number * wanted.most), _input(record)
+    draws, left, chosen = int.from_bytes(_hash(seed, record.id, "exemplars")), list(pool), list[Record]()
+    while left and len(chosen) < count:
+        draws, place = divmod(draws, len(left))
+        exemplar = left.pop(place)
+        if exemplar.id != record.id and _input(exemplar) != asked:
+            chosen.append(exemplar)
+    return chosen
+
+
+def gives_away(text: str, answer: str) -> bool:
+    """Whether an answer that is too long to stand there by chance stands in the text."""
+    return len(answer.split()) >= LONG_ANSWER and answer in text
+
+
+def _fill(record: Record, template: Template) -> list[str]:
+    """The prompt and the completion. Raises UserError where the template fails or leaves one of them empty."""
+    values: dict[str, object] = {**record.fields, "output": record.output, "options": record.options}
+    if "options_list" in template.names:
+        values["options_list"] = "OPTIONS:\n" + "\n".join(f"- {option}" for option in record.options)
+    try:
+        turns = [render_text(template.prompt, values), render_text(template.completion, values)]
+    except jinja2.TemplateError as error:
+        fields = ", ".join(sorted(values))
+        raise UserError(f"template {record.task}/{template.id}: {error}; a record has {fields}") from error
+    if not all(turns):
+        empty = "completion" if turns[0] else "prompt"
+        raise UserError(f"template {record.task}/{template.id}: record {record.id} gives an empty {empty}")
+    return turns
+
+
+def _shots(exemplars: Sequence[Record], template: Template, answer: str) -> list[str]:
+    fitting = (one for one in exemplars if not one.turns and not missing(one, template))
+    shots = ("\n".join(_fill(one, template)) for one in fitting)
+    return [shot for shot in shots if not gives_away(shot, answer)]
+
+
+def _unfitting(record: Record, templates: Sequence[Template]) -> UserError:
+    nearest = min(templates, key=lambda template: len(missing(record, template)))
+    wanted = ", ".join(sorted(missing(record, nearest)))
+    return UserError(
+        f"task {record.task!r}: none of its {len(templates)} templates fits record {record.id}:"
+        f" {nearest.id!r} comes nearest and needs {wanted}; the record has {', '.join(sorted(record.fields))}"
+        f"{' and options' if record.options else ' and no options'}"
     )
-    return others[: 1 + number // 10_000 % wanted.most]
+
+
+def _places(*key: object) -> tuple[float, ...]:
+    """Four numbers from 0 to below 1 that depend on the key alone."""
+    return tuple(number / 2**32 for number in struct.unpack_from("<4I", _hash(*key)))
+
+
+def _hash(*key: object) -> bytes:
+    """64 bytes; BLAKE2 over plain text, since SHA-256 over JSON takes several times as long."""
+    return hashlib.blake2b("\0".join(map(str, key)).encode()).digest()
+
+
+def _input(record: Record) -> list[str]:
+    """What a record asks, without case and white space."""
+    return [" ".join(text.lower().split()) for _, text in sorted(record.fields.items())]
 
 
 def _load(path: Path) -> list[Template]:
