@@ -1,6 +1,7 @@
 """The chat template of a model: the role markup around an instruction, the system message and the end of turn."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,7 +45,19 @@ class Chat:
 
     def prompt(self, instruction: str) -> str:
         """The instruction in its markup, up to where the model's answer begins."""
-        return self._render([{"role": "user", "content": instruction}], add_generation_prompt=True)
+        return self.conversation([instruction])
+
+    def conversation(self, turns: Sequence[str], system: str = "") -> str:
+        """The user's and the assistant's texts, in turn, in their markup; after the user's, up to the next answer.
+
+        `system` stands in place of the run's system message where it is not empty.
+        """
+        before = system or self.system_message
+        messages = [{"role": "system", "content": before}] if before is not None else []
+        messages += [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(turns)]
+        return str(
+            self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=len(turns) % 2 == 1)
+        )
 
     def encode(self, text: str) -> list[int]:
         """Token ids of text that already carries its markup: no second BOS is put in front."""
@@ -54,8 +67,7 @@ class Chat:
     @cached_property
     def end_of_turn(self) -> str:
         """The token that ends an answer. Raises GuardError where the template's markup cannot be told apart."""
-        instruction = {"role": "user", "content": "Say it."}
-        whole = self._render([instruction, {"role": "assistant", "content": _PROBE}])
+        whole = self.conversation(["Say it.", _PROBE])
         opened = self.prompt("Say it.")
         if not whole.startswith(opened + _PROBE):
             raise GuardError(
@@ -74,11 +86,3 @@ class Chat:
     def hash(self) -> str:
         """What training and evaluation must agree on: role markup, system message and end of turn."""
         return digest([self.prompt(_PROBE), self.tokenizer.chat_template, self.system_message, self.end_of_turn], 16)
-
-    def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool = False) -> str:
-        system = [{"role": "system", "content": self.system_message}] if self.system_message is not None else []
-        return str(
-            self.tokenizer.apply_chat_template(
-                [*system, *messages], tokenize=False, add_generation_prompt=add_generation_prompt
-            )
-        )

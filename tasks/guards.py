@@ -37,6 +37,18 @@ def prompt_is_prefix(where: str, prompt: Sequence[int], ids: Sequence[int]) -> N
         )
 
 
+def same_tokens(where: str, assembled: Sequence[int], whole: Sequence[int]) -> None:
+    """An example's tokens, put together piece by piece, are those of its text as a whole, which a server will send."""
+    if list(assembled) != list(whole):
+        place = next(
+            (place for place, pair in enumerate(zip(assembled, whole, strict=False)) if pair[0] != pair[1]), -1
+        )
+        raise GuardError(
+            f"{where}: its {len(assembled)} tokens are not the {len(whole)} that the tokenizer gives for the whole text"
+            f" (they part at token {place}): this chat template cannot be tokenised message by message"
+        )
+
+
 def not_trained_on(clusters: Mapping[str, str], excluded: Mapping[str, str]) -> None:
     """No cluster of the training side (cluster -> one of its examples) is held out or related to a held-out one."""
     faults = [

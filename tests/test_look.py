@@ -1,7 +1,5 @@
 """Look before you train: examples as the model reads them, tokens as it learns them, and what a run would do."""
 
-import json
-
 import pytest
 from typer.testing import CliRunner
 
@@ -9,6 +7,7 @@ from flows import plan
 from tasks.errors import UserError
 from tasks.pack.__main__ import app as pack
 from tasks.render.__main__ import app as render
+from tasks.shards import read_shards
 from tests.project import Project
 
 
@@ -28,7 +27,7 @@ def test_preview_of_an_unknown_task_tells_the_known_ones(in_project: Project) ->
 
 
 def test_show_prints_prompt_and_answer_of_each_sequence(in_project: Project) -> None:
-    first = json.loads((in_project.root / "data/pack/index.json").read_text())["examples"][0]
+    first = read_shards(in_project.root / "data/pack").examples(0)[0]
     shown = CliRunner().invoke(pack, ["show", "-n", "1"]).stdout
     assert first in shown
     assert "</s>" in shown
@@ -37,6 +36,10 @@ def test_show_prints_prompt_and_answer_of_each_sequence(in_project: Project) -> 
 def test_show_of_a_row_that_is_not_there_tells_how_many_there_are(in_project: Project) -> None:
     with pytest.raises(UserError, match="--row 999: there are"):
         CliRunner().invoke(pack, ["show", "--row", "999"], catch_exceptions=False)
+
+
+def test_verify_says_that_every_array_is_whole(in_project: Project) -> None:
+    assert "every array is whole" in CliRunner().invoke(pack, ["verify"]).stdout
 
 
 def test_a_plan_names_every_stage_and_the_minutes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,5 +43,5 @@ def test_changing_params_alone_trains_on_an_alpaca_file(tmp_path: Path, monkeypa
         made.enter(patch)
         project.ingest.run("mine")
     made.run_all()
-    assert {name.split("/")[0] for name in read_shards(tmp_path / "data/pack").index["examples"]} == {"mine"}
+    assert {name.split("/")[0] for name in read_shards(tmp_path / "data/pack").examples(0)} == {"mine"}
     assert (tmp_path / "models/tuned/adapter_model.safetensors").is_file()

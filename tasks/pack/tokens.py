@@ -1,51 +1,190 @@
-"""An example as tokens: which are read, which are learnt. The guards of a single example stand here."""
+"""Examples as tokens: which are read, which are learnt. The guards of a single example stand here.
 
-from dataclasses import dataclass
+Runs in processes of its own, which load nothing but the tokenizer.
+"""
 
-from tasks import guards
-from tasks.chat import Chat
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from tokenizers import Tokenizer
+
+from tasks import examples, guards
 from tasks.examples import Example
+from tasks.pack.skeleton import Markup, Shape, Skeleton, Text, fill
+from tasks.records import Reject
+
+AT_ONCE = 256
+"""Examples whose texts are tokenised together: the tokenizer keeps a hundred bytes for each token until they are."""
+
+SCHEMA = pl.Schema(
+    {
+        "id": pl.String(),
+        "task": pl.String(),
+        "cluster": pl.String(),
+        "template": pl.String(),
+        "kind": pl.String(),
+        "shots": pl.Int32(),
+        "tokens": pl.Int32(),
+        "supervised_tokens": pl.Int32(),
+    }
+)
+"""The columns of sequences.parquet: an example's, how many exemplars its prompt kept, and its sizes."""
 
 
-@dataclass(frozen=True)
-class Sequence:
-    """One tokenised example: `ids`, and for each whether it is supervised. Both have the same length."""
+class Markings(NamedTuple):
+    """What a process needs to know of the chat: the tokenizer's file, and the ids that the guards look for.
 
-    example: str
+    `start` is what the tokenizer puts before a text as a whole.
+    """
+
+    tokenizer: Path
+    end_of_turn: int
+    bos: int | None
+    start: str
+
+
+class Work(NamedTuple):
+    """A part of the examples, and the skeletons of their shapes."""
+
+    examples: pl.DataFrame
+    skeletons: dict[Shape, Skeleton]
+
+
+class Sequence(NamedTuple):
+    """One tokenised example.
+
+    `runs` are the lengths of its stretches, read and learnt in turn, beginning with one that is read; some are 0.
+    """
+
+    example: Example
     ids: list[int]
-    supervised: list[bool]
+    runs: list[int]
 
 
-def tokenise(example: Example, chat: Chat) -> Sequence:
-    """Prompt in its markup, masked; then completion and end of turn, supervised.
+class Batch(NamedTuple):
+    """Tokenised examples: `ids` and `supervised` (tokens,) end to end, `table` (sequences,) with `SCHEMA`.
+
+    `order` (sequences,) is a hash of each example's id.
+    """
+
+    ids: npt.NDArray[np.int32]
+    supervised: npt.NDArray[np.bool_]
+    table: pl.DataFrame
+    order: npt.NDArray[np.uint64]
+    rejects: list[Reject]
+
+
+def tokenise(work: Work, markings: Markings, row_tokens: int) -> Batch:
+    """The part's examples as sequences, in their order; those longer than `row_tokens` are rejected.
 
     Raises GuardError where the tokens are not what training and generation both need.
     """
-    opened = chat.prompt(example.prompt)
-    prompt = chat.encode(opened)
-    ids = chat.encode(opened + example.completion + chat.end_of_turn)
-    supervised = [place >= len(prompt) for place in range(len(ids))]
-    where = f"example {example.id}"
-    guards.prompt_is_prefix(where, prompt, ids)
-    guards.only_one_bos(where, ids, chat.tokenizer.bos_token_id)
-    guards.end_of_turn_supervised(where, ids, supervised, chat.end_of_turn_id)
-    guards.supervised_somewhere(where, supervised[:-1])
-    return Sequence(example.id, ids, supervised)
+    tokenizer = load(markings.tokenizer)
+    rows = examples.from_frame(work.examples)
+    found = [
+        shortened(sequence, work.skeletons, tokenizer, row_tokens)
+        for start in range(0, len(rows), AT_ONCE)
+        for sequence in sequences(rows[start : start + AT_ONCE], work.skeletons, tokenizer)
+    ]
+    for sequence in found:
+        guard(sequence, markings)
+    fits = [len(sequence.ids) <= row_tokens for sequence in found]
+    rejects = [_too_long(sequence, row_tokens) for sequence in found if len(sequence.ids) > row_tokens]
+    return _batch(list(itertools.compress(found, fits)), work.examples.filter(fits), rejects)
 
 
-def first_fit_decreasing(lengths: list[int], row_tokens: int) -> list[list[int]]:
-    """Rows of sequence numbers; each row's lengths sum to `row_tokens` at most.
+@cache
+def load(path: Path) -> Tokenizer:
+    """The tokenizer of a file, on one thread, reading names of special tokens in a text as the characters they are."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # every core has a process of its own
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.encode_special_tokens = True
+    return tokenizer
 
-    The longest goes first, into the first row with room (Johnson 1973: at most 11/9 of the fewest rows, and 6/9 more).
-    """
-    rows: list[list[int]] = []
-    room: list[int] = []
-    for number in sorted(range(len(lengths)), key=lambda number: (-lengths[number], number)):
-        row = next((row for row, left in enumerate(room) if left >= lengths[number]), None)
-        if row is None:
-            row = len(rows)
-            rows.append([])
-            room.append(row_tokens)
-        rows[row].append(number)
-        room[row] -= lengths[number]
-    return rows
+
+def sequences(rows: list[Example], skeletons: dict[Shape, Skeleton], tokenizer: Tokenizer) -> Iterator[Sequence]:
+    """Each example with all of its exemplars, its markup taken from the skeleton of its shape."""
+    shaped = [skeletons[shape(row)] for row in rows]
+    texts = [text for row, skeleton in zip(rows, shaped, strict=True) for text in _texts(row, skeleton)]
+    encoded = (found.ids for found in tokenizer.encode_batch_fast(texts, add_special_tokens=False))
+    for row, skeleton in zip(rows, shaped, strict=True):
+        yield _assembled(row, skeleton, encoded)
+
+
+def shape(row: Example) -> Shape:
+    """What decides the markup around an example."""
+    return Shape(len(row.turns), bool(row.system))
+
+
+def shortened(sequence: Sequence, skeletons: dict[Shape, Skeleton], tokenizer: Tokenizer, row_tokens: int) -> Sequence:
+    """The sequence without its first exemplars, as many as it takes to fit."""
+    while len(sequence.ids) > row_tokens and sequence.example.shots:
+        fewer = sequence.example._replace(shots=sequence.example.shots[1:])
+        sequence = next(sequences([fewer], skeletons, tokenizer))
+    return sequence
+
+
+def guard(sequence: Sequence, markings: Markings) -> None:
+    """What must hold of every sequence. Raises GuardError."""
+    where, ids = f"example {sequence.example.id}", sequence.ids
+    guards.only_one_bos(where, ids, markings.bos)
+    guards.end_of_turn_supervised(where, ids, [sequence.runs[-1] > 0], markings.end_of_turn)
+
+
+def _texts(row: Example, skeleton: Skeleton) -> Iterator[str]:
+    """The stretches of an example that are left to tokenise; before one that ends in an answer, its prompt alone."""
+    messages = [row.system, row.prompt, *row.turns[1:]]
+    for piece in skeleton:
+        if isinstance(piece, Text):
+            if piece.lead is None and piece.read < len(piece.parts):
+                yield fill(piece.parts[: piece.read], messages)
+            yield fill(piece.parts, messages)
+
+
+def _assembled(row: Example, skeleton: Skeleton, encoded: Iterator[list[int]]) -> Sequence:
+    """Markup and tokenised stretches, end to end."""
+    ids: list[int] = []
+    runs: list[int] = []
+    for piece in skeleton:
+        if isinstance(piece, Markup):
+            runs += [0, len(piece.ids)] if piece.learnt else [len(piece.ids), 0]
+            ids += piece.ids
+        elif piece.read == len(piece.parts):
+            own = next(encoded)
+            runs += [len(own), 0]
+            ids += own
+        else:
+            lead = next(encoded) if piece.lead is None else piece.lead
+            own = next(encoded)
+            guards.prompt_is_prefix(f"example {row.id}", lead, own)
+            guards.supervised_somewhere(f"example {row.id}", [len(own) > len(lead)])
+            runs += [len(lead), len(own) - len(lead)]
+            ids += own
+    return Sequence(row, ids, runs)
+
+
+def _too_long(sequence: Sequence, row_tokens: int) -> Reject:
+    reason = f"too long: {len(sequence.ids)} tokens, and pack.row_tokens is {row_tokens}"
+    return Reject("pack", sequence.example.id, reason, sequence.example.prompt[:200])
+
+
+def _batch(kept: list[Sequence], frame: pl.DataFrame, rejects: list[Reject]) -> Batch:
+    ids = np.fromiter(itertools.chain.from_iterable(row.ids for row in kept), np.int32)
+    runs = np.fromiter(itertools.chain.from_iterable(row.runs for row in kept), np.int32)
+    supervised = np.repeat(np.tile([False, True], len(runs) // 2), runs)
+    table = frame.select(
+        *("id", "task", "cluster", "template", "kind"),
+        shots=pl.Series([len(row.example.shots) for row in kept], dtype=pl.Int32),
+        tokens=pl.Series([len(row.ids) for row in kept], dtype=pl.Int32),
+        supervised_tokens=pl.Series([sum(row.runs[1::2]) for row in kept], dtype=pl.Int32),
+    )
+    hashes = (hashlib.blake2b(row.example.id.encode(), digest_size=8).digest() for row in kept)
+    return Batch(ids, supervised, table, np.frombuffer(b"".join(hashes), "<u8"), rejects)
