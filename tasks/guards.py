@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+from tasks import errors
 from tasks.errors import UserError
 
 
@@ -70,6 +71,6 @@ def same_chat(trained: str, evaluated: str) -> None:
 
 def known(what: str, names: Collection[str], choices: Collection[str]) -> None:
     """Every name is one of the choices."""
-    missing = sorted(set(names) - set(choices))
-    if missing:
-        raise UserError(f"{what}: {', '.join(missing)}: unknown; there are {', '.join(sorted(choices)) or 'none'}")
+    faults = [f"{name}: unknown; {errors.suggestion(name, choices)}" for name in sorted(set(names) - set(choices))]
+    if faults:
+        raise UserError("\n  ".join([f"{what}:", *faults]) if len(faults) > 1 else f"{what}: {faults[0]}")

@@ -258,7 +258,8 @@ class Params(Section):
     def _suites_are_held_out(self) -> "Params":
         for suite in self.evaluate.suites:
             if suite not in self.render.held_out:
-                raise ValueError(f"evaluate.suites: {suite!r} is no held-out cluster; add it to render.held_out")
+                hint = errors.suggestion(suite, self.render.held_out)
+                raise ValueError(f"evaluate.suites: {suite!r} is no held-out cluster of render.held_out; {hint}")
         return self
 
 

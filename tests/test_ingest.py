@@ -237,9 +237,9 @@ def test_an_unknown_source_is_refused_with_those_there_are() -> None:
         run("other")
 
 
-def test_an_unknown_format_is_refused_with_those_there_are() -> None:
+def test_an_unknown_format_is_refused_with_the_nearest_one() -> None:
     write_params(Path(), ingest={"sources": {"toy": {"path": "a", "format": "alpacca"}}})
-    with pytest.raises(UserError, match=r"ingest\.sources\.toy\.format: alpacca: unknown; there are alpaca, auto, starter"):
+    with pytest.raises(UserError, match=r"ingest\.sources\.toy\.format: alpacca: unknown; did you mean alpaca\?"):
         run("toy")
 
 
