@@ -279,8 +279,13 @@ def check(values: object, path: Path) -> Params:
     except ValidationError as error:
         # A value of several types gives a fault for each of them; one is enough.
         faults = list({_path(fault): _describe(fault) for fault in reversed(error.errors())}.values())[::-1]
-        count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
-        raise UserError(f"{path}: {count}\n" + "\n".join(f"  {fault}" for fault in faults)) from error
+        raise refusal(path, faults) from error
+
+
+def refusal(path: Path, faults: list[str]) -> UserError:
+    """The error that tells all faults of a file at once."""
+    count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
+    return UserError("\n  ".join([f"{path}: {count}", *faults]))
 
 
 def merge(changes: dict[str, Any], path: Path = Path("params.yaml")) -> None:
@@ -293,6 +298,14 @@ def merge(changes: dict[str, Any], path: Path = Path("params.yaml")) -> None:
     scratch = path.with_suffix(".partial")
     scratch.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
     scratch.replace(path)
+
+
+def dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as one mapping from dotted path to value."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
 
 
 def _overlay(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
