@@ -23,7 +23,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
 
 from flows import graph
-from tasks import errors, params
+from tasks import errors, preflight
 from tasks.errors import UserError
 
 RAN, UNCHANGED, RESTORED = "Ran", "Unchanged", "Restored from cache"
@@ -35,6 +35,7 @@ def pipeline(side_by_side: int = 2) -> dict[str, str]:
 
     Returns what became of each stage. Raises UserError that names the stages that failed.
     """
+    preflight.load()
     plan = graph.plan()
     states = run_in_order(plan, side_by_side)
     failed = [stage.address for stage in plan.stages if not _succeeded(states, stage.address)]
@@ -167,7 +168,7 @@ def main(
     side_by_side: Annotated[int, typer.Option(help="Stages that may run at the same time.", min=1)] = 2,
 ) -> None:
     """Bring every stage of dvc.yaml up to date, in graph order."""
-    params.load()
+    preflight.load()  # here too, so that a wrong file is refused before a server starts
     for name in ("prefect.task_runs", "prefect.flow_runs"):
         logging.getLogger(name).addFilter(_WithoutTraceback())
     runner: Any = ThreadPoolTaskRunner(max_workers=side_by_side)

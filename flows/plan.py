@@ -8,47 +8,55 @@ from rich.console import Console
 from rich.table import Table
 
 from flows import graph
-from tasks import errors, params, settings
+from tasks import errors, params, preflight, settings
 
 
 def main() -> None:
     """Print the plan."""
-    params.load()
+    values = params.dotted(preflight.load().model_dump(mode="json", by_alias=True))
     plan = graph.plan()
     table = Table(title=f"{len(plan.reasons)} of {len(plan.stages)} stages would run", title_justify="left")
     for column in ("stage", "why", "minutes"):
-        table.add_column(column)
-    total = 0.0
+        table.add_column(column, overflow="fold")
+    minutes = {stage.address: expected_minutes(stage, values) for stage in plan.stages if stage.address in plan.reasons}
     for stage in plan.stages:
-        if stage.address not in plan.reasons:
+        if stage.address in minutes:
+            table.add_row(stage.address, "; ".join(plan.reasons[stage.address]), f"{minutes[stage.address]:.1f}")
+        else:
             table.add_row(stage.address, "[dim]unchanged[/]", "")
-            continue
-        minutes = expected_minutes(stage)
-        total += minutes
-        why = plan.reasons[stage.address]
-        more = f" and {len(why) - 3} more" if len(why) > 3 else ""
-        table.add_row(stage.address, ", ".join(why[:3]) + more, f"{minutes:.1f}")
     console = Console()
     console.print(table)
-    console.print(f"About {total:.0f} minutes of work one after another; stages that can will run side by side.")
+    total = sum(minutes.values())
+    console.print(
+        f"About {total:.0f} minutes of work one after another; stages that can will run side by side. A stage's minutes"
+        " are those of its last run here, or else of two cores, in proportion to what it grows with (dvc.yaml, meta)."
+    )
     for stage in plan.stages:
         if "counts" in stage.meta:
             console.print(counts(stage, stage.address in plan.reasons))
 
 
-def expected_minutes(stage: graph.Stage) -> float:
-    """How long the stage took here last, else what dvc.yaml expects of it."""
+def expected_minutes(stage: graph.Stage, values: dict[str, Any]) -> float:
+    """How long the stage took here last, else what dvc.yaml expects of it, at the size that params now ask for.
+
+    `values` are the params by dotted path. The part of a stage's time that does not grow is taken to grow too.
+    """
+    minutes, sizes = float(stage.meta.get("minutes", 0.1)), dict(stage.meta.get("grows_with", {}))
     path = settings.BUILD / "timings" / f"{stage.address}.json"
     if path.is_file():
-        return float(json.loads(path.read_text(encoding="utf-8"))["seconds"]) / 60
-    return float(stage.meta.get("minutes", 0.1))
+        timing = json.loads(path.read_text(encoding="utf-8"))
+        measured = timing.get("params", {})
+        minutes, sizes = timing["seconds"] / 60, {key: measured[key] for key in sizes if key in measured}
+    for key, size in sizes.items():
+        minutes *= values[key] / size
+    return minutes
 
 
 def counts(stage: graph.Stage, stale: bool) -> str:
     """The sizes that a stage found, in one line."""
     path = Path(stage.meta["counts"])
     if not path.is_file():
-        return f"Tokens: not counted yet; `dvc repro {stage.address}` counts them without training."
+        return f"{stage.address}: not counted yet; `dvc repro {stage.address}` counts without training."
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     sizes = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in found.items() if isinstance(value, int))
     return f"{stage.address}: {sizes}" + (" (as counted last; it would run again)" if stale else "")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tasks import outputs, settings
+from tasks import outputs, params, settings
 
 Item = TypeVar("Item")
 
@@ -48,12 +48,14 @@ def summary(title: str, rows: Mapping[str, object]) -> None:
 
 @contextmanager
 def timed(stage: str) -> Iterator[None]:
-    """Note the stage's wall seconds and peak memory in build/timings; never in what the stage declares."""
+    """Note the stage's wall seconds, peak memory and params in build/timings; never in what the stage declares."""
     start = time.monotonic()
+    asked = params.dotted(params.load().model_dump(mode="json", by_alias=True))
     yield
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     folder = settings.BUILD / "timings"
     folder.mkdir(parents=True, exist_ok=True)
     outputs.write_json(
-        folder / f"{stage}.json", {"peak_gib": round(peak, 3), "seconds": round(time.monotonic() - start, 2)}
+        folder / f"{stage}.json",
+        {"peak_gib": round(peak, 3), "seconds": round(time.monotonic() - start, 2), "params": asked},
     )

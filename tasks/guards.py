@@ -1,8 +1,8 @@
 """Guards: what must hold in every run, whatever the model and the data. A guard that fires stops the run."""
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 
+from tasks import errors
 from tasks.errors import UserError
 
 
@@ -82,10 +82,7 @@ def same_chat(trained: str, evaluated: str) -> None:
 
 
 def known(what: str, names: Collection[str], choices: Collection[str]) -> None:
-    """Every name is one of the choices; the message tells the nearest one."""
-    missing = sorted(set(names) - set(choices))
-    if missing:
-        near = [found for name in missing for found in difflib.get_close_matches(name, sorted(choices), n=1)]
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        shown = ", ".join(sorted(choices)) or "none"
-        raise UserError(f"{what}: {', '.join(missing)}: unknown; there are {shown}{hint}")
+    """Every name is one of the choices."""
+    faults = [f"{name}: unknown; {errors.suggestion(name, choices)}" for name in sorted(set(names) - set(choices))]
+    if faults:
+        raise UserError("\n  ".join([f"{what}:", *faults]) if len(faults) > 1 else f"{what}: {faults[0]}")

@@ -264,7 +264,8 @@ class Params(Section):
     def _suites_are_held_out(self) -> "Params":
         for suite in self.evaluate.suites:
             if suite not in self.render.held_out:
-                raise ValueError(f"evaluate.suites: {suite!r} is no held-out cluster; add it to render.held_out")
+                hint = errors.suggestion(suite, self.render.held_out)
+                raise ValueError(f"evaluate.suites: {suite!r} is no held-out cluster of render.held_out; {hint}")
         return self
 
 
@@ -284,8 +285,13 @@ def check(values: object, path: Path) -> Params:
     except ValidationError as error:
         # A value of several types gives a fault for each of them; one is enough.
         faults = list({_path(fault): _describe(fault) for fault in reversed(error.errors())}.values())[::-1]
-        count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
-        raise UserError(f"{path}: {count}\n" + "\n".join(f"  {fault}" for fault in faults)) from error
+        raise refusal(path, faults) from error
+
+
+def refusal(path: Path, faults: list[str]) -> UserError:
+    """The error that tells all faults of a file at once."""
+    count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
+    return UserError("\n  ".join([f"{path}: {count}", *faults]))
 
 
 def merge(changes: dict[str, Any], path: Path = Path("params.yaml")) -> None:
@@ -298,6 +304,14 @@ def merge(changes: dict[str, Any], path: Path = Path("params.yaml")) -> None:
     scratch = path.with_suffix(".partial")
     scratch.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
     scratch.replace(path)
+
+
+def dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as one mapping from dotted path to value."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
 
 
 def _overlay(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -13,13 +13,27 @@ from tasks.errors import UserError
 Value = TypeVar("Value")
 
 # libyaml's loader is some ten times as fast as the one in Python, where it is there.
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_FASTEST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_FASTEST):  # type: ignore[misc]
+    """Refuses a key that stands twice in a mapping; PyYAML takes the last one in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+        """The mapping. Raises YAMLError at the second of two equal keys."""
+        lines: dict[tuple[str, str], int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            line = key.start_mark.line + 1
+            if (name := (key.tag, key.value)) in lines:
+                raise yaml.YAMLError(f"line {line}: the key {key.value!r} stands in line {lines[name]} already")
+            lines[name] = line
+        return super().construct_mapping(node, deep)
 
 
 def read(path: Path) -> Any:
     """The content of a YAML file. Raises UserError where it is no readable YAML."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

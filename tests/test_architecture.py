@@ -1,6 +1,7 @@
 """Decisions that the code must keep: what imports what, and that graph, params and stages agree."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 import yaml
 
 from flows import graph
+from tasks import params
+from tasks.errors import UserError
 from tasks.params import Params
 
 CODE = [*sorted(Path("tasks").rglob("*.py")), *sorted(Path("flows").glob("*.py"))]
@@ -110,6 +113,28 @@ def test_a_stage_s_outs_lie_in_one_folder_of_its_own(stage: str) -> None:
 def test_a_stage_depends_on_params_that_exist(stage: str) -> None:
     sections = {field.alias or name for name, field in Params.model_fields.items()}
     assert {name.split(".")[0] for name in stages()[stage]["params"]} <= sections
+
+
+def tracked() -> set[str]:
+    """The params that dvc.yaml names, by dotted path: those of stages, and those that give stages their number."""
+    named = {name for stage in stages().values() for name in stage["params"] if "$" not in name}
+    return named | set(re.findall(r"\$\{((?!item|key)[a-z_.]+)\}", Path("dvc.yaml").read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("name", sorted(tracked()))
+def test_params_without_a_value_that_dvc_yaml_names_are_refused(name: str) -> None:
+    values = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    *sections, key = name.split(".")
+    del functools.reduce(dict.__getitem__, sections, values)[key]
+    with pytest.raises(UserError, match=rf"^params\.yaml: 1 fault\n  {re.escape(name)}: missing$"):
+        params.check(values, Path("params.yaml"))
+
+
+@pytest.mark.parametrize("stage", stages())
+def test_what_a_stage_grows_with_is_a_number_of_the_params(stage: str) -> None:
+    values = params.dotted(params.load().model_dump(by_alias=True))
+    sizes = stages()[stage]["meta"].get("grows_with", {})
+    assert all(values[key] > 0 and size > 0 for key, size in sizes.items())
 
 
 def test_every_section_of_the_params_is_some_stage_s() -> None:

@@ -61,6 +61,24 @@ def test_another_chat_template_in_evaluation_is_stopped() -> None:
         guards.same_chat("a", "b")
 
 
-def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="source: tset: unknown; there are test, train"):
+def test_an_unknown_name_is_answered_with_the_nearest_one_and_the_few_there_are() -> None:
+    with pytest.raises(UserError, match=r"^source: tset: unknown; did you mean test\? there are test, train$"):
         guards.known("source", ["tset"], {"test", "train"})
+
+
+def test_many_names_are_not_listed() -> None:
+    many = {f"task_{number:02}" for number in range(40)} | {"news_topic"}
+    with pytest.raises(UserError, match=r"^task: nwes_topic: unknown; did you mean news_topic\?$"):
+        guards.known("task", ["nwes_topic"], many)
+    with pytest.raises(UserError, match=r"^task: zz: unknown; there are 41, the nearest to it \w+, \w+, \w+$"):
+        guards.known("task", ["zz"], many)
+
+
+def test_each_of_several_unknown_names_has_its_own_answer() -> None:
+    with pytest.raises(UserError) as caught:
+        guards.known("cluster", ["topc", "topic", "infrence"], {"topic", "inference"})
+    head, *rest = str(caught.value).splitlines()
+    assert head == "cluster:"
+    assert [line.split("?")[0] for line in rest] == [
+        "  infrence: unknown; did you mean inference", "  topc: unknown; did you mean topic",
+    ]  # fmt: skip

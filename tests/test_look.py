@@ -21,8 +21,8 @@ def test_preview_of_one_task_shows_as_many_as_asked_for(in_project: Project) -> 
     assert shown.count("topic / news_topic") == 3
 
 
-def test_preview_of_an_unknown_task_tells_the_known_ones(in_project: Project) -> None:
-    with pytest.raises(UserError, match=r"task: nwes_topic: unknown; there are .*news_topic"):
+def test_preview_of_an_unknown_task_tells_the_nearest_one(in_project: Project) -> None:
+    with pytest.raises(UserError, match=r"task: nwes_topic: unknown; did you mean news_topic\?"):
         CliRunner().invoke(render, ["preview", "--task", "nwes_topic"], catch_exceptions=False)
 
 

@@ -81,7 +81,8 @@ def test_a_missing_section_is_named() -> None:
 
 
 def test_a_suite_must_be_a_held_out_cluster() -> None:
-    assert "'sentiment' is no held-out cluster" in faults(evaluate={"suites": ["sentiment"]})[1]
+    told = faults(evaluate={"suites": ["infrence"]})[1]
+    assert "'infrence' is no held-out cluster of render.held_out; did you mean inference?" in told
 
 
 def test_a_package_needs_a_file_and_a_folder_has_none() -> None:

@@ -1,0 +1,39 @@
+"""What params.yaml asks for that is not there: a run that a later stage would refuse is refused before any work."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tasks import errors, params
+from tasks.ingest import formats
+from tasks.params import Params, Source
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read params.yaml and look at what it names. Raises UserError with every fault at its dotted path."""
+    wanted = params.load(path)
+    faults = [fault for name, source in wanted.ingest.sources.items() for fault in _source(name, source)]
+    if wanted.render.held_out_tasks is not None:
+        faults += _missing("render.held_out_tasks", Path(wanted.render.held_out_tasks))
+    if faults:
+        raise params.refusal(path, faults)
+    return wanted
+
+
+def _source(name: str, source: Source) -> Iterator[str]:
+    key, path = f"ingest.sources.{name}", Path(source.path)
+    known = [*formats.FORMATS, "auto"]
+    if source.format not in known:
+        yield f"{key}.format: {source.format}: unknown; {errors.suggestion(source.format, known)}"
+    yield from _missing(f"{key}.path", path)
+    if path.is_dir() and not any(file.is_file() for file in path.glob(source.files)):
+        yield f"{key}.files: no file in {path} fits {source.files}"
+
+
+def _missing(key: str, path: Path) -> Iterator[str]:
+    if path.exists():
+        return
+    folder = path.parent
+    if folder.is_dir():
+        yield f"{key}: {path}: no such file; {errors.suggestion(path.name, [entry.name for entry in folder.iterdir()])}"
+    else:
+        yield f"{key}: {path}: no such file, nor a folder {folder}"

@@ -1,0 +1,59 @@
+"""A run that a later stage would refuse is refused before any work."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks import preflight
+from tasks.errors import UserError
+from tests.data_fixtures import ROOT, write_params
+
+INGEST: dict[str, Any] = {"seed": 1, "licences": {}, "clean": {}}
+RENDER: dict[str, Any] = {"examples": 1, "held_out": ["inference"]}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text("{}")
+    return tmp_path
+
+
+def faults(source: dict[str, Any], **render: object) -> list[str]:
+    write_params(Path(), ingest={**INGEST, "sources": {"toy": source}}, render={**RENDER, **render})
+    with pytest.raises(UserError) as caught:
+        preflight.load()
+    return str(caught.value).splitlines()
+
+
+def test_what_is_there_is_passed() -> None:
+    write_params(Path())
+    assert preflight.load().ingest.sources["toy"].path == "rows.jsonl"
+
+
+def test_all_faults_are_told_at_once_each_with_the_nearest_right_value() -> None:
+    head, unknown, missing, split = faults({"path": "row.jsonl", "format": "alpacca"}, held_out_tasks="lists/tasks.txt")
+    assert head == "params.yaml: 3 faults"
+    assert unknown.startswith("  ingest.sources.toy.format: alpacca: unknown; did you mean alpaca?")
+    assert missing.startswith("  ingest.sources.toy.path: row.jsonl: no such file; did you mean rows.jsonl?")
+    assert split == "  render.held_out_tasks: lists/tasks.txt: no such file, nor a folder lists"
+
+
+def test_a_folder_in_which_no_file_fits_is_told() -> None:
+    Path("rows").mkdir()
+    Path("rows/one.txt").write_text("x")
+    assert faults({"path": "rows", "files": "*.json"})[1] == "  ingest.sources.toy.files: no file in rows fits *.json"
+
+
+@pytest.mark.parametrize("flow", ["plan", "pipeline"])
+def test_plan_and_pipeline_refuse_before_any_work(flow: str, folder: Path) -> None:
+    write_params(Path(), ingest={**INGEST, "sources": {"toy": {"path": "gone.jsonl"}}})
+    command = [sys.executable, "-m", f"flows.{flow}"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: params.yaml: 1 fault\n  ingest.sources.toy.path: gone.jsonl: no such file")
+    assert {path.name for path in folder.iterdir()} == {"params.yaml", "rows.jsonl"}
