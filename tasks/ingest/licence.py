@@ -23,7 +23,7 @@ def spdx(name: str) -> str:
 
     What stands in brackets, such as an address, is no part of the name.
     """
-    name = " ".join(re.sub(r"\([^)]*\)", " ", name).split())
+    name = " ".join(re.sub(r"\([^)]*\)|,", " ", name).split())
     folded = name.lower()
     if folded in _UNKNOWN:
         return UNKNOWN
