@@ -7,12 +7,17 @@ from pathlib import Path
 
 import mlflow
 import pandas
+import polars
 import pytest
 from mlflow import MlflowClient
 
 from tasks import tracking
 from tasks.chat import Chat
+from tasks.examples import Example, read_examples, write_examples
+from tasks.records import person_digest, write_records
 from tasks.register import __main__ as register
+from tasks.register import trained_on
+from tests.data_fixtures import record
 from tests.project import Project
 
 EXPERIMENT = "instructflow"
@@ -106,3 +111,31 @@ def test_a_failed_run_goes_on_when_the_same_training_starts_again(
         second.log(1, {"loss": 1.0})
     assert second.id == first.id
     assert second.client.get_run(second.id).info.status == "FINISHED"
+
+
+def test_a_version_tells_which_records_it_trained_on(in_project: Project) -> None:
+    client = MlflowClient(f"sqlite:///{in_project.root / 'mlflow.db'}")
+    used = next(read_examples(in_project.root / "data/render/examples.parquet")).record
+    assert dict(trained_on.versions(client, "instructflow", [used], [])) == {"1": "1 record"}
+    assert dict(trained_on.versions(client, "instructflow", ["starter/follows/0123456789abcdef"], ["Ada"])) == {}
+
+
+def test_a_person_s_records_are_found_by_name_and_stored_without_it(tmp_path: Path) -> None:
+    rows = [record(number)._replace(person="Ada Example" if number else "") for number in range(3)]
+    (tmp_path / "ingest/toy").mkdir(parents=True)
+    write_records(tmp_path / "ingest/toy/records.parquet", rows)
+    examples = [Example("e", row.id, row.task, row.cluster, "t", "h", "direct", ["a", "b"]) for row in rows[:2]]
+    write_examples(tmp_path / "examples.parquet", examples)
+    trained_on.write(tmp_path / "records.parquet", tmp_path / "examples.parquet", tmp_path / "ingest")
+    stored = polars.read_parquet(tmp_path / "records.parquet").rows()
+    assert stored == [(rows[0].id, ""), (rows[1].id, person_digest("Ada Example"))]
+
+
+def test_a_run_shows_its_data_set_with_digest_and_card(in_project: Project) -> None:
+    client = MlflowClient(f"sqlite:///{in_project.root / 'mlflow.db'}")
+    run = client.get_run(client.get_model_version("instructflow", "1").run_id)
+    [data] = [given.dataset for given in run.inputs.dataset_inputs]
+    lineage = json.loads((in_project.root / "reports/register/lineage.json").read_text())
+    assert data.digest == lineage["digests"]["examples"][:16]
+    assert json.loads(data.profile)["sources"] == 1
+    assert "report/data_card.md" in {file.path for file in client.list_artifacts(run.info.run_id, "report")}

@@ -1,5 +1,7 @@
 """The MLflow registry: one version for each fingerprint, with what is needed to find data, params and commit."""
 
+import json
+import shutil
 import subprocess
 import tempfile
 import warnings
@@ -10,6 +12,7 @@ from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -30,12 +33,13 @@ REQUIREMENTS = ("mlflow", "torch", "transformers", "peft", "accelerate", "safete
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is about to become a version: its folders, its lineage, its scores and its report."""
+    """What is about to become a version: its folders, its records, its lineage, its scores and its report."""
 
     name: str
     base: Path
     adapter: Path
     report: Path
+    trained_on: Path
     lineage: dict[str, Any]
     scores: dict[str, float]
 
@@ -52,6 +56,7 @@ def ensure_version(candidate: Candidate, run: tracking.TrainingRun) -> tuple[Mod
         return found, False
     run.client.log_batch(run.id, metrics=[_metric(name, value) for name, value in candidate.scores.items()])
     log_files(candidate, run)
+    run.client.log_inputs(run.id, [dataset(candidate)])
     model = log_model(candidate, run)
     try:
         run.client.create_registered_model(candidate.name)
@@ -119,12 +124,26 @@ def log_files(candidate: Candidate, run: tracking.TrainingRun) -> None:
     run.client.log_artifacts(run.id, str(candidate.report), "report")
     with tempfile.TemporaryDirectory() as scratch:
         outputs.write_json(Path(scratch) / "lineage.json", candidate.lineage)
+        shutil.copyfile(candidate.trained_on, Path(scratch) / "records.parquet")
         difference = subprocess.run(["git", "diff", "HEAD"], cwd=settings.ROOT, capture_output=True).stdout
         (Path(scratch) / "tree.diff").write_bytes(difference)
         run.client.log_artifacts(run.id, scratch, "lineage")
     for name in ("params.yaml", "dvc.lock"):
         if Path(name).is_file():
             run.client.log_artifact(run.id, name, "lineage")
+
+
+def dataset(candidate: Candidate) -> DatasetInput:
+    """The training examples as MLflow's data set: where DVC keeps them, their digest and the sources' cards."""
+    examples = candidate.lineage["digests"]["examples"]
+    entity = Dataset(
+        name=f"{candidate.name}-examples",
+        digest=examples[:16],
+        source_type="dvc",
+        source=json.dumps({"path": "data/render/examples.parquet", "sha256": examples}),
+        profile=json.dumps(candidate.lineage["data"]),
+    )
+    return DatasetInput(entity, [InputTag("mlflow.data.context", "training")])
 
 
 def page(candidate: Candidate, version: ModelVersion) -> str:

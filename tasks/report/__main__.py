@@ -1,4 +1,4 @@
-"""python -m tasks.report run: evaluation results to report.md, table.md, gains.png, summary.json and comparison.csv."""
+"""python -m tasks.report run: evaluation results to report.md, table.md, gains.png, data_card.md and metrics."""
 
 import csv
 import json
@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from tasks import console, errors, outputs, params
-from tasks.report import page
+from tasks.report import data_card, page
 from tasks.report.compare import MEASURES, Comparison, by_suite, compare, read_samples
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -29,6 +29,7 @@ def run(
     benchmarks: Path = Path("data/render/benchmarks"),
     mixture: Path = Path("data/render/mixture.json"),
     models: Path = Path("models"),
+    ingested: Path = Path("data/ingest"),
     out: Path = Path("reports/report"),
 ) -> None:
     """Write the report on the suites of params.yaml to OUT."""
@@ -45,6 +46,7 @@ def run(
             page.draw(comparisons, folder / "gains.png")
             outputs.write_json(folder / "summary.json", by_suite(comparisons))
             write_table(folder / "comparison.csv", comparisons)
+            write_data_card(folder, ingested, mixture)
     rows = {
         f"{item.suite} / {item.task} · {MEASURES[item.measure]}": (
             f"base {item.base:.3f}  tuned {item.tuned:.3f}  gain {item.difference:+.3f}"
@@ -53,6 +55,15 @@ def run(
         for item in comparisons
     }
     console.summary(f"base against tuned, in {out}", rows)
+
+
+def write_data_card(folder: Path, ingested: Path, mixture: Path) -> None:
+    """Write data_card.md, and its totals as data.json."""
+    cards = data_card.read_cards(ingested)
+    examples = json.loads(mixture.read_text(encoding="utf-8"))["got"]
+    totals = data_card.profile(cards, examples, data_card.dropped(mixture.parent / "contamination"))
+    (folder / "data_card.md").write_text(data_card.page(cards, totals), encoding="utf-8")
+    outputs.write_json(folder / "data.json", totals)
 
 
 def facts(models: Path, mixture: Path) -> dict[str, Any]:
