@@ -66,12 +66,12 @@ def numbers(table: pl.DataFrame, asked: Mapping[Task, int], **counts: int) -> di
 
 def draw(table: pl.DataFrame, asked: Mapping[Task, int], path: Path) -> None:
     """Bars of asked and got for each task, the tasks of a cluster together; for each cluster where they are many."""
-    bars = _bars(table, asked)
-    figure, axis = plt.subplots(figsize=(9, 1.4 + 0.26 * len(bars)))
-    for place, (_, wanted, got) in enumerate(bars):
+    shown = bars(table, asked)
+    figure, axis = plt.subplots(figsize=(9, 1.4 + 0.26 * len(shown)))
+    for place, (_, wanted, got) in enumerate(shown):
         axis.barh(place - 0.2, wanted, 0.38, color=_ASKED, label="asked" if place == 0 else None)
         axis.barh(place + 0.2, got, 0.38, color=_GOT, label="got" if place == 0 else None)
-    axis.set_yticks(range(len(bars)), [name for name, _, _ in bars], fontsize=8)
+    axis.set_yticks(range(len(shown)), [name for name, _, _ in shown], fontsize=8)
     axis.set(xlabel="examples", title="The mixture: asked against got")
     axis.margins(y=0.01)
     axis.invert_yaxis()
@@ -82,7 +82,7 @@ def draw(table: pl.DataFrame, asked: Mapping[Task, int], path: Path) -> None:
     plt.close(figure)
 
 
-def _bars(table: pl.DataFrame, asked: Mapping[Task, int]) -> list[tuple[str, int, int]]:
+def bars(table: pl.DataFrame, asked: Mapping[Task, int]) -> list[tuple[str, int, int]]:
     """A name, what was asked and what was got: of tasks, of clusters where tasks are too many, or of the largest."""
     wanted = pl.DataFrame([(*task, count) for task, count in asked.items()], ["cluster", "task", "asked"], orient="row")
     both = wanted.join(table.group_by("cluster", "task").agg(got=pl.col("examples").sum()), ["cluster", "task"], "left")

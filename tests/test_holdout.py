@@ -1,0 +1,90 @@
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import UserError
+from tasks.examples import read_examples
+from tasks.guards import GuardError
+from tasks.records import Record
+from tests.data_fixtures import record
+from tests.rendered import own, render
+
+HELD = [record(number, ("yes", "no")[number % 2]) for number in range(20)]
+CHAT = [own(number) for number in range(40)]
+
+
+def moved(rows: list[Record], **names: str) -> list[Record]:
+    """The same records under another task or cluster name."""
+    return [row._replace(id=f"{row.id}/{names}", **names) for row in rows]
+
+
+def test_a_held_out_task_under_a_second_cluster_stops_the_run_with_both_names(tmp_path: Path) -> None:
+    with pytest.raises(GuardError, match="'follows' of cluster 'general' and task 'follows' of cluster 'inference'"):
+        render(tmp_path, [*HELD, own(1, task="follows")])
+
+
+@pytest.mark.parametrize("name", ["Follows", "fol-lows", "_follows"])
+def test_a_held_out_task_in_another_spelling_stops_the_run(tmp_path: Path, name: str) -> None:
+    with pytest.raises(GuardError, match=f"task '{name}' of cluster 'general'"):
+        render(tmp_path, [*HELD, own(1, task=name)])
+
+
+def test_a_held_out_cluster_in_another_spelling_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(GuardError, match=r"cluster 'Infer-ence'.* of cluster 'inference'"):
+        render(tmp_path, [*HELD, own(1, cluster="Infer-ence")])
+
+
+def test_a_held_out_task_s_records_under_another_name_stop_the_run_with_both(tmp_path: Path) -> None:
+    copied = moved(HELD, task="pairs", cluster="general")
+    with pytest.raises(
+        GuardError, match=r"task 'pairs' of cluster 'general' has 20 .* task 'follows' of cluster 'infer"
+    ):
+        render(tmp_path, [*HELD, *CHAT, *copied])
+
+
+def test_a_held_out_task_hidden_in_a_larger_one_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(GuardError, match="task 'chat' of cluster 'general' has 20 of the records of task 'follows'"):
+        render(tmp_path, [*HELD, *(own(n) for n in range(900)), *moved(HELD, task="chat", cluster="general")])
+
+
+def test_other_records_under_other_names_pass(tmp_path: Path) -> None:
+    assert (render(tmp_path, [*HELD, *CHAT]) / "examples.parquet").is_file()
+
+
+def split(home: Path, text: str) -> str:
+    path = home / "tasks" / "render" / "splits" / "test_tasks.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text(text, encoding="utf-8")
+    return "tasks/render/splits/test_tasks.txt"
+
+
+def test_tasks_of_an_official_split_are_not_trained_on_nor_those_of_their_clusters(tmp_path: Path) -> None:
+    rows = [own(n, f"{task} {n}.", task, cluster) for n in range(9) for task, cluster in
+            (("task1_one", "first"), ("task2_two", "first"), ("task3_three", "second"))]  # fmt: skip
+    home = render(tmp_path, [*HELD, *rows], held_out_tasks=split(tmp_path, "task1-one\n\ntask999_missing\n"))
+    assert {example.task for example in read_examples(home / "examples.parquet")} == {"task3_three"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("nothing_here\n", "none of its 1 tasks is in the data"), ("\n", "names no task")]
+)
+def test_a_split_that_holds_nothing_out_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        render(tmp_path, [*HELD, *CHAT], held_out_tasks=split(tmp_path, text))
+
+
+def test_a_split_outside_the_stage_s_dependencies_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "split.txt").write_text("chat\n")
+    with pytest.raises(UserError, match="must lie in tasks/render"):
+        render(tmp_path, [*HELD, *CHAT], held_out_tasks="split.txt")
+
+
+def test_an_unknown_held_out_cluster_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"render\.held_out: inferense: unknown; .*; did you mean inference\?"):
+        render(tmp_path, [*HELD, *CHAT], held_out=["inference", "inferense"])
+    assert not (tmp_path / "data" / "render").exists()
+
+
+def test_an_unknown_name_that_others_are_related_to_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"render\.related: inferense: unknown"):
+        render(tmp_path, [*HELD, *CHAT], related={"inferense": ["general"]})
