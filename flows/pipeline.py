@@ -26,6 +26,12 @@ from flows import graph
 from tasks import errors, preflight
 from tasks.errors import UserError
 
+DVC_HINT = re.compile(
+    r"\s*(To track the changes with git, run:|git add .*|To enable auto staging, run:|dvc config core\.autostage true"
+    r"|Use `dvc push` to send your updates to remote storage\.)"
+)
+"""Lines that DVC prints after every stage; in the log of a flow of many stages they hide what the stages say."""
+
 RAN, UNCHANGED, RESTORED = "Ran", "Unchanged", "Restored from cache"
 
 
@@ -129,7 +135,8 @@ def _stream(command: list[str]) -> list[str]:
         for line in process.stdout or ():
             if line.strip():
                 lines.append(line.rstrip())
-                logger.info(lines[-1])
+                if not DVC_HINT.fullmatch(lines[-1]):
+                    logger.info(lines[-1])
     if process.returncode:
         raise UserError(f"`{' '.join(command)}` ended with exit status {process.returncode}")
     return lines

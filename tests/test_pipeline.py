@@ -1,6 +1,7 @@
 """The pipeline through its real tools: `dvc repro` in one checkout, the flow in another, and a real Prefect server."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -71,6 +72,12 @@ def test_the_flow_runs_every_stage_and_ends_with_the_table_and_the_version(by_fl
     assert "rank accuracy" in output
     assert "/#/models/instructflow/versions/1" in output
     assert made.versions() == ["1"]
+
+
+def test_the_log_holds_neither_dvc_s_hints_nor_git_s_complaints(by_flow: tuple[Checkout, str]) -> None:
+    _, output = by_flow
+    assert not [line for line in output.splitlines() if re.search(r"git add|autostage|dvc push|fatal: ", line)]
+    assert "Updating lock file 'dvc.lock'" in output
 
 
 def test_dvc_and_the_flow_give_the_same_bytes(by_dvc: Checkout, by_flow: tuple[Checkout, str]) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import lm_eval
 import typer
+from lm_eval import evaluator
 from lm_eval.tasks import TaskManager
 
 from tasks import console, errors, guards, model, outputs, params
@@ -20,6 +21,11 @@ from tasks.records import write_lines
 
 # lm-eval tells of every default that it takes; what matters of them is decided here and tested.
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
+
+# It also asks git and half a dozen programs about the machine, which takes seconds and complains where nothing was
+# committed yet; no result keeps the answers.
+evaluator.get_git_commit_hash = lambda: None
+evaluator.add_env_info = lambda results: None
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
