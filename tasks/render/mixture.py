@@ -75,7 +75,7 @@ def divide(weights: Mapping[Name, float], budget: int, seed: int) -> dict[Name, 
     total = sum(weights.values())
     ideal = {name: budget * value / total for name, value in weights.items()}
     parts = {name: int(value) for name, value in ideal.items()}
-    by_remainder = sorted(ideal, key=lambda name: (round(parts[name] - ideal[name], 9), digest([seed, *name])))
+    by_remainder = sorted(ideal, key=lambda name: (round(parts[name] - ideal[name], 9), digest([seed, str(name)])))
     for name in by_remainder[: budget - sum(parts.values())]:
         parts[name] += 1
     return parts
