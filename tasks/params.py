@@ -91,7 +91,7 @@ class Clean(Section):
     """
 
     near_duplicates: float | None = Field(default=None, ge=0.5, le=1)
-    """Jaccard similarity of word 5-grams from which each text of a row repeats an earlier row's (MinHash); null: off."""
+    """Jaccard similarity of word 5-grams from which each text of a row repeats an earlier row's, by MinHash."""
     languages: list[str] | None = Field(default=None, min_length=1)
     """ISO 639-1 codes of the languages to keep, for instance `en`, with texts too short to tell; null keeps all."""
     shortest: int = Field(default=1, ge=1)

@@ -69,6 +69,12 @@ MUTANTS = [
            "test_guards.py::test_another_chat_template_in_evaluation_is_stopped"),
     Mutant("the same fingerprint makes a second version", "tasks/register/registry.py", "if found is not None:",
            "if False:", "test_register.py::test_the_same_fingerprint_makes_no_second_version"),
+    Mutant("a licence that is not allowed passes", "tasks/ingest/rights.py", "not in known", "in known",
+           "test_rights.py::test_a_licence_that_is_not_allowed_stops_the_run_and_tells_the_remedies"),
+    Mutant("a forgotten record comes back", "tasks/ingest/rights.py", "if content_of(record.id) in", "if record.id in",
+           "test_rights.py::test_a_forgotten_record_is_left_out_of_the_next_run_without_its_text"),
+    Mutant("a shared instruction makes duplicates", "tasks/ingest/near.py", "alike[open_] = (", "alike[open_] |= (",
+           "test_clean.py::test_rows_of_one_long_instruction_are_no_near_duplicates"),
 ]  # fmt: skip
 
 
