@@ -81,7 +81,7 @@ class Licences(Section):
     """Which licences may be trained on."""
 
     allow: list[str] = ["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC-BY-4.0", "CC-BY-SA-4.0", "CC0-1.0", "MIT"]
-    """SPDX ids; a row under another licence, or under `unknown`, stops the run unless it is listed here."""
+    """SPDX ids; a row to train on under another licence, or under `unknown`, stops the run unless listed here."""
 
 
 class Clean(Section):
@@ -91,17 +91,17 @@ class Clean(Section):
     """
 
     near_duplicates: float | None = Field(default=None, ge=0.5, le=1)
-    """Jaccard similarity of word 5-grams from which a row counts as a duplicate of an earlier one; null keeps all."""
+    """Jaccard similarity of word 5-grams from which each text of a row repeats an earlier row's, by MinHash."""
     languages: list[str] | None = Field(default=None, min_length=1)
-    """ISO 639-1 codes of the languages to keep, for instance `en`; null keeps all."""
+    """ISO 639-1 codes of the languages to keep, for instance `en`, with texts too short to tell; null keeps all."""
     shortest: int = Field(default=1, ge=1)
-    """Characters of an answer at least."""
+    """Characters of a free answer at least; one of a row's options may be shorter."""
     longest: int | None = Field(default=None, ge=1)
     """Characters of a whole record at most; null sets no bound."""
     truncated: Literal["keep", "drop"] = "keep"
-    """Answers that break off in the middle of a sentence."""
+    """Answers of 100 characters and more that break off in a sentence, a code fence or at a bracket."""
     refusals: Literal["keep", "drop"] = "keep"
-    """Answers that refuse in an assistant's stock phrases."""
+    """Answers that begin by refusing in an assistant's stock phrases, in English."""
     personal_data: Literal["keep", "mask", "drop"] = "keep"
     """E-mail addresses, phone numbers, keys and tokens of services."""
 

@@ -107,6 +107,12 @@ MUTANTS = [
     Mutant("an exemplar tells the answer", "tasks/render/templates.py",
            "if not gives_away(shot, answer)", "if shot",
            "test_templates.py::test_an_exemplar_that_holds_a_long_answer_is_left_out"),
+    Mutant("a licence that is not allowed passes", "tasks/ingest/rights.py", "not in known", "in known",
+           "test_rights.py::test_a_licence_that_is_not_allowed_stops_the_run_and_tells_the_remedies"),
+    Mutant("a forgotten record comes back", "tasks/ingest/rights.py", "if content_of(record.id) in", "if record.id in",
+           "test_rights.py::test_a_forgotten_record_is_left_out_of_the_next_run_without_its_text"),
+    Mutant("a shared instruction makes duplicates", "tasks/ingest/near.py", "alike[open_] = (", "alike[open_] |= (",
+           "test_clean.py::test_rows_of_one_long_instruction_are_no_near_duplicates"),
 ]  # fmt: skip
 
 

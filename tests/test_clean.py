@@ -145,6 +145,7 @@ def test_an_answer_that_breaks_off_is_truncated(output: str) -> None:
         ENDED + "\n```python\nprint(1)\n```\nand it prints the number one on the last line of the screen, then stops",
         "\n".join(["The sea is wide and grey and far", "And gulls go out to where boats are"] * 4),
         ENDED + "\n12. A last point that runs on for a good many words and has no full stop at all",
+        ENDED + " Come and see it for yourself in the summer of next year with your friends #harbour",
         "港は二段階で建設された。" * 12,
     ],
 )

@@ -191,7 +191,7 @@ def test_the_summary_is_the_score_of_each_suite() -> None:
 def test_the_same_results_give_the_same_bytes_the_picture_included() -> None:
     run(out=Path("one"))
     run(out=Path("two"))
-    names = ["comparison.csv", "gains.png", "report.md", "summary.json", "table.md"]
+    names = ["comparison.csv", "data.json", "data_card.md", "gains.png", "report.md", "summary.json", "table.md"]
     assert sorted(path.name for path in Path("one").iterdir()) == names
     assert [Path("one", name).read_bytes() for name in names] == [Path("two", name).read_bytes() for name in names]
 

@@ -121,5 +121,7 @@ def truncated(record: Record) -> str | None:
     if answer[-1] in ",([{":
         return f"truncated: the answer ends with {answer[-1]!r}"
     last = answer.rsplit("\n", 1)[-1]
-    prose = len(last.split()) >= _PROSE and not _LIST_OR_CODE.match(last) and _SENTENCE.search(answer)
+    words = last.split()
+    tagged = "|" in last or words[-1].startswith("#")
+    prose = len(words) >= _PROSE and not tagged and not _LIST_OR_CODE.match(last) and _SENTENCE.search(answer)
     return "truncated: the last sentence has no end" if prose and answer[-1].isalnum() else None
