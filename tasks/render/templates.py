@@ -110,6 +110,11 @@ def render(record: Record, template: Template, exemplars: Sequence[Record] = ())
 
 
 def draw_form(seed: int, record: Record, templates: Sequence[Template], wanted: Render) -> Template:
+    """One of the templates in the form that is wanted."""
+    return draw(seed, record, templates)
+
+
+def draw(seed: int, record: Record, templates: Sequence[Template]) -> Template:
     """One of the templates, by seed and record alone, so that other records change nothing."""
     return templates[int(digest([seed, record.id, "template"]), 16) % len(templates)]
 
