@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 Row = TypeVar("Row")
@@ -70,6 +71,7 @@ def read_group(path: Path, number: int, columns: list[str] | None = None) -> pl.
 def frame_of(rows: Sequence[Sequence[Any]], schema: pl.Schema) -> pl.DataFrame:
     """A table with the columns of `schema` from rows that hold their values in that order."""
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
-    return pl.DataFrame(
-        [pl.Series(name, values, dtype) for (name, dtype), values in zip(schema.items(), columns, strict=True)]
-    )
+    # Arrow reads lists of texts some ten times faster than Polars does.
+    arrow = schema.to_frame().to_arrow().schema
+    arrays = [pa.array(values, field.type) for field, values in zip(arrow, columns, strict=True)]
+    return cast(pl.DataFrame, pl.from_arrow(pa.Table.from_arrays(arrays, schema=arrow)))
