@@ -241,7 +241,7 @@ def test_an_unknown_format_is_refused_with_those_there_are() -> None:
     write_params(Path(), ingest={"sources": {"toy": {"path": "a", "format": "alpacca"}}})
     with pytest.raises(
         UserError,
-        match=r"ingest\.sources\.toy\.format: alpacca: unknown; did you mean alpaca\? there are alpaca, auto, .*starter",
+        match=r"ingest\.sources\.toy\.format: alpacca: unknown; did you mean alpaca\? there are alpaca, auto, ",
     ):
         run("toy")
 

@@ -77,7 +77,8 @@ def write(documents: Iterable[Asked], wanted: Decontaminate, folder: Path) -> No
     arrays = (numbers, runs["place"].to_numpy(), seen, runs["length"].unique().sort().to_numpy())
     for name, array in zip(Index._fields, arrays, strict=False):
         np.save(folder / f"{name}.npy", array)
-    said = texts.select("place", said=words.texts).group_by("place", maintain_order=True).agg("said")
+    spaced = words.texts.str.replace_all(" +", " ").str.strip_chars(" ")
+    said = texts.select("place", said=spaced).group_by("place", maintain_order=True).agg("said")
     names.with_columns(said["said"]).write_parquet(folder / "asked.parquet")
 
 
