@@ -69,6 +69,10 @@ MUTANTS = [
            "test_guards.py::test_another_chat_template_in_evaluation_is_stopped"),
     Mutant("the same fingerprint makes a second version", "tasks/register/registry.py", "if found is not None:",
            "if False:", "test_register.py::test_the_same_fingerprint_makes_no_second_version"),
+    Mutant("a run begins without its source", "tasks/preflight.py", "if path.exists():", "if True:",
+           "test_preflight.py::test_all_faults_are_told_at_once_each_with_the_nearest_right_value"),
+    Mutant("the last of two equal keys is taken", "tasks/sheets.py", "in lines:", "in ():",
+           "test_sheets.py::test_a_key_that_stands_twice_is_refused_with_file_and_line"),
 ]  # fmt: skip
 
 
