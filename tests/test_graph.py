@@ -104,3 +104,10 @@ def test_a_plan_expects_what_the_last_run_took_at_its_size(repository: Path) -> 
     timing.write_text('{"seconds": 90, "params": {"size": 20, "plan.old": 1}}')
     assert minutes(20) == 1.5
     assert minutes(5) == 0.375
+
+
+def test_a_plan_tells_how_much_was_found_of_what_was_asked_for(repository: Path) -> None:
+    stage = graph.Stage("mix", "", frozenset(), {"counts": "mixture.json"})
+    assert plan.counts(stage, stale=False) == "mix: not counted yet; `dvc repro mix` counts without training."
+    (repository / "mixture.json").write_text('{"asked": 560, "got": 2, "tasks": {"one": 2}}')
+    assert plan.counts(stage, stale=True) == "mix: asked 560, got 2 (as counted last; it would run again)"

@@ -48,3 +48,8 @@ def test_a_plan_names_every_stage_and_the_minutes(capsys: pytest.CaptureFixture[
     assert "stages would run" in printed
     assert all(stage in printed for stage in ("fetch", "train", "register"))
     assert "minutes of work" in printed
+
+
+def test_a_timing_keeps_the_params_that_it_was_measured_with(in_project: Project) -> None:
+    timing = json.loads((in_project.root / "build/timings/train.json").read_text())
+    assert timing["params"]["render.examples"] == 24
