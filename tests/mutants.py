@@ -101,7 +101,6 @@ MUTANTS = [
            "test_guards.py::test_another_chat_template_in_evaluation_is_stopped"),
     Mutant("the same fingerprint makes a second version", "tasks/register/registry.py", "if found is not None:",
            "if False:", "test_register.py::test_the_same_fingerprint_makes_no_second_version"),
-<<<<<<< HEAD
     Mutant("a record is its own exemplar", "tasks/render/templates.py",
            "if exemplar.id != record.id and _input(exemplar) != asked:", "if True:",
            "test_templates.py::test_exemplars_come_from_the_pool_and_never_are_the_record_or_one_with_its_input"),
@@ -114,12 +113,10 @@ MUTANTS = [
            "test_rights.py::test_a_forgotten_record_is_left_out_of_the_next_run_without_its_text"),
     Mutant("a shared instruction makes duplicates", "tasks/ingest/near.py", "alike[open_] = (", "alike[open_] |= (",
            "test_clean.py::test_rows_of_one_long_instruction_are_no_near_duplicates"),
-=======
     Mutant("a run begins without its source", "tasks/preflight.py", "if path.exists():", "if True:",
            "test_preflight.py::test_all_faults_are_told_at_once_each_with_the_nearest_right_value"),
     Mutant("the last of two equal keys is taken", "tasks/sheets.py", "in lines:", "in ():",
            "test_sheets.py::test_a_key_that_stands_twice_is_refused_with_file_and_line"),
->>>>>>> plan/main
 ]  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """Look before you train: examples as the model reads them, tokens as it learns them, and what a run would do."""
 
+import json
+
 import pytest
 from typer.testing import CliRunner
 

@@ -206,7 +206,7 @@ def test_weights_that_leave_nothing_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_weight_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"render\.weights: chatt: unknown; .*; did you mean chat\?"):
+    with pytest.raises(UserError, match=r"render\.weights: chatt: unknown; did you mean chat\?"):
         render(tmp_path, [*HELD, *CHAT], weights={"chatt": 2})
 
 
