@@ -30,8 +30,8 @@ test: $(READY) ## set up, and pass the tests
 mutants: $(READY) ## break guards, masks, spans and hold-out on purpose: each must fail its test
 	@python -m tests.mutants
 
-lint: $(READY) ## style and types
-	@ruff format --check . && ruff check . && mypy
+lint: $(READY) ## style, types and templates
+	@ruff format --check . && ruff check . && mypy && python -m tasks.render lint
 
 format: $(READY) ## put the code into its form
 	@ruff format . && ruff check --fix .

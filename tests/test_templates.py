@@ -62,11 +62,19 @@ def test_braces_in_a_record_s_text_are_text() -> None:
     ).prompt == ("Write {{ output }} {% if x %}")
 
 
-def test_a_record_s_own_instruction_is_followed_by_its_input() -> None:
+def test_a_record_s_own_instruction_comes_with_its_input_where_it_has_one() -> None:
+    for template in load_bank().for_record(own_instruction("Add.", "1 and 2")):
+        assert {"Add.", "1", "2"} <= set(render(own_instruction("Add.", "1 and 2"), template).prompt.split())
+    assert render(own_instruction("Add."), load_bank().templates[OWN_INSTRUCTION][0]).prompt == "Add."
+
+
+def test_worked_examples_are_shown_for_records_that_bring_them() -> None:
+    plain = own_instruction("Add.", "1 and 2")
+    rich = plain._replace(fields=plain.fields | {"positive_examples": "Input: 2 and 2\nOutput: 4"})
     bank = load_bank()
-    [template] = bank.for_record(own_instruction("Add.", "1 and 2"))
-    assert render(own_instruction("Add.", "1 and 2"), template).prompt.split() == ["Add.", "1", "and", "2"]
-    assert render(own_instruction("Add."), template).prompt == "Add."
+    more = [item for item in bank.for_record(rich) if item not in bank.for_record(plain)]
+    assert len(more) == 2
+    assert all("Input: 2 and 2\nOutput: 4" in render(rich, template).prompt for template in more)
 
 
 def test_a_field_that_is_not_there_is_told_with_those_that_are() -> None:

@@ -1,4 +1,4 @@
-"""python -m tasks.render run | preview: records and templates to training examples and held-out benchmarks."""
+"""python -m tasks.render run | preview | lint: records and templates to training examples and held-out benchmarks."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,6 +12,8 @@ from tasks.errors import UserError
 from tasks.examples import Example, write_examples
 from tasks.records import Record, read_records
 from tasks.render import benchmarks, mixture, templates
+from tasks.render import lint as linter
+from tasks.render.samples import samples
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -112,6 +114,26 @@ def _summarise(examples: list[Example], held_out: dict[str, list[Record]], wante
     dropped = {name: held for name, held in wanted.excluded().items() if name != held}
     rows |= {f"dropped: {name}": f"related to {held}" for name, held in dropped.items()}
     console.summary(f"examples in {out}", rows)
+
+
+@app.command()
+def lint(
+    bank: Annotated[Path, typer.Argument(help="A folder of template files.")] = Path("tasks/render/templates"),
+    records: Records = Path("data/ingest"),
+    least: Annotated[int, typer.Option(help="Templates of a task; fewer get a note.", min=1)] = 10,
+) -> None:
+    """Check template files against sample records; exit status 1 where there is an error."""
+    tasks = {path.stem for path in bank.rglob("*.yaml")}
+    findings = list(linter.lint(bank, samples(records, tasks), least))
+    for path, found in findings:
+        place = f"{path}: {found.template}" if found.template else f"{path}"
+        console.console.print(
+            f"{'error' if found.error else 'note'}: {place}: {found.fault}; {found.remedy}", markup=False
+        )
+    errors_found = sum(found.error for _, found in findings)
+    console.console.print(f"{len(tasks)} files: {errors_found} errors, {len(findings) - errors_found} notes")
+    if errors_found:
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":
