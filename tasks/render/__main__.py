@@ -120,7 +120,7 @@ def _summarise(examples: list[Example], held_out: dict[str, list[Record]], wante
 def lint(
     bank: Annotated[Path, typer.Argument(help="A folder of template files.")] = Path("tasks/render/templates"),
     records: Records = Path("data/ingest"),
-    least: Annotated[int, typer.Option(help="Templates of a task; fewer get a note.", min=1)] = 10,
+    least: Annotated[int, typer.Option(help="Templates of a task; fewer get a note.", min=1)] = 8,
 ) -> None:
     """Check template files against sample records; exit status 1 where there is an error."""
     tasks = {path.stem for path in bank.rglob("*.yaml")}
