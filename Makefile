@@ -33,8 +33,8 @@ mutants: $(READY) ## break guards, masks, spans and hold-out on purpose: each mu
 bench-data: $(READY) ## from source to token shards, beside the tokenizer alone and datasets.map (build/bench/data.json)
 	@python -m infra.bench_data
 
-lint: $(READY) ## style and types
-	@ruff format --check . && ruff check . && mypy
+lint: $(READY) ## style, types and templates
+	@ruff format --check . && ruff check . && mypy && python -m tasks.render lint
 
 format: $(READY) ## put the code into its form
 	@ruff format . && ruff check --fix .

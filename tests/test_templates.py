@@ -62,11 +62,19 @@ def test_braces_in_a_record_s_text_are_text() -> None:
     ).prompt == ("Write {{ output }} {% if x %}")
 
 
-def test_a_record_s_own_instruction_is_followed_by_its_input() -> None:
+def test_a_record_s_own_instruction_comes_with_its_input_where_it_has_one() -> None:
+    for template in load_bank().for_record(own_instruction("Add.", "1 and 2")):
+        assert {"Add.", "1", "2"} <= set(render(own_instruction("Add.", "1 and 2"), template).prompt.split())
+    assert render(own_instruction("Add."), load_bank().templates[OWN_INSTRUCTION][0]).prompt == "Add."
+
+
+def test_worked_examples_are_shown_for_records_that_bring_them() -> None:
+    plain = own_instruction("Add.", "1 and 2")
+    rich = plain._replace(fields=plain.fields | {"positive_examples": "Input: 2 and 2\nOutput: 4"})
     bank = load_bank()
-    [template] = bank.for_record(own_instruction("Add.", "1 and 2"))
-    assert render(own_instruction("Add.", "1 and 2"), template).prompt.split() == ["Add.", "1", "and", "2"]
-    assert render(own_instruction("Add."), template).prompt == "Add."
+    more = [item for item in bank.for_record(rich) if item not in bank.for_record(plain)]
+    assert len(more) == 2
+    assert all("Input: 2 and 2\nOutput: 4" in render(rich, template).prompt for template in more)
 
 
 def test_a_field_that_is_not_there_is_told_with_those_that_are() -> None:
@@ -268,11 +276,11 @@ def test_two_template_files_of_one_task_are_refused(tmp_path: Path) -> None:
         load_bank(tmp_path)
 
 
-def test_every_task_of_the_starter_has_at_least_five_templates_and_at_most_three_inverted() -> None:
+def test_every_task_of_the_starter_has_ten_templates_two_or_three_of_them_inverted() -> None:
     bank = load_bank()
     for task in starter_records():
-        assert len(bank.templates[task]) >= 5, task
-        assert sum(template.kind == "inverted" for template in bank.templates[task]) <= 3, task
+        assert 10 <= len(bank.templates[task]) <= 12, task
+        assert 2 <= sum(template.kind == "inverted" for template in bank.templates[task]) <= 3, task
 
 
 def test_every_template_has_a_task_of_the_starter() -> None:
@@ -325,7 +333,15 @@ def test_tasks_with_options_have_direct_templates_with_and_without_the_list() ->
     bank = load_bank()
     for task in (task for task, rows in starter_records().items() if rows[0].options):
         direct = [template for template in bank.templates[task] if template.kind == "direct"]
-        assert any(template.lists_options for template in direct), task
+        assert sum(template.lists_options for template in direct) >= 3, task
+        # Many a question of this one points at its options: "Which of these ...?"
+        assert task == "science_fact" or sum(not template.lists_options for template in direct) >= 2, task
+
+
+def test_a_question_that_is_asked_without_its_options_does_not_point_at_them() -> None:
+    for task in ("passage_choice", "who_did_it"):
+        questions = [one.fields["question"] for one in starter_records()[task]]
+        assert not [question for question in questions if "of these" in question or "following" in question]
 
 
 def test_no_wording_stands_twice_in_a_task() -> None:

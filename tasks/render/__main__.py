@@ -1,4 +1,4 @@
-"""python -m tasks.render run | preview: records and templates to training examples and held-out benchmarks."""
+"""python -m tasks.render run | preview | lint: records and templates to training examples and held-out benchmarks."""
 
 import tempfile
 from collections.abc import Collection, Mapping
@@ -11,9 +11,11 @@ import typer
 
 from tasks import console, errors, examples, guards, outputs, params, tables
 from tasks.render import benchmarks, decontaminate, holdout, index, mixture, rendering, tally, templates
+from tasks.render import lint as linter
 from tasks.render.catalogue import Catalogue, Mask
 from tasks.render.index import Asked
 from tasks.render.mixture import Choice
+from tasks.render.samples import samples
 from tasks.render.tally import Tally
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -141,6 +143,26 @@ def _summarise(
         else:
             rows[f"dropped: {name}"] = f"{count}, related to {held}"
     console.summary(f"examples in {out}", rows)
+
+
+@app.command()
+def lint(
+    bank: Annotated[Path, typer.Argument(help="A folder of template files.")] = Path("tasks/render/templates"),
+    records: Records = Path("data/ingest"),
+    least: Annotated[int, typer.Option(help="Templates of a task; fewer get a note.", min=1)] = 8,
+) -> None:
+    """Check template files against sample records; exit status 1 where there is an error."""
+    tasks = {path.stem for path in bank.rglob("*.yaml")}
+    findings = list(linter.lint(bank, samples(records, tasks), least))
+    for path, found in findings:
+        place = f"{path}: {found.template}" if found.template else f"{path}"
+        console.console.print(
+            f"{'error' if found.error else 'note'}: {place}: {found.fault}; {found.remedy}", markup=False
+        )
+    errors_found = sum(found.error for _, found in findings)
+    console.console.print(f"{len(tasks)} files: {errors_found} errors, {len(findings) - errors_found} notes")
+    if errors_found:
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

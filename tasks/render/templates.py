@@ -94,6 +94,11 @@ class Bank:
         return fitting
 
 
+def read_templates(path: Path) -> list[Template]:
+    """The templates of a file as they are written. Raises UserError that names the faulty key."""
+    return sheets.read_as(_File, path).templates
+
+
 def load_bank(folder: Path = BANK) -> Bank:
     """Read all template files. Raises UserError that names the file and the faulty key."""
     bank: dict[str, list[Template]] = {}
@@ -224,7 +229,7 @@ def _input(record: Record) -> list[str]:
 
 
 def _load(path: Path) -> list[Template]:
-    templates = sheets.read_as(_File, path).templates
+    templates = read_templates(path)
     for template in templates:
         try:
             names_in(template.prompt), names_in(template.completion)
