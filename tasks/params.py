@@ -185,9 +185,9 @@ class Pack(Section):
     """Examples to token shards."""
 
     row_tokens: int = Field(default=768, ge=16, le=1_048_576)
-    """Tokens of a packed row at most; a longer example is rejected and counted."""
+    """Tokens of a packed row at most; a longer example loses its first exemplars, else it is rejected and counted."""
     tokens: int | None = Field(default=None, ge=1)
-    """Tokens in all at most: examples are taken in an order by seed until it is reached; null takes all."""
+    """Tokens in all at most: examples are taken in the order of a hash of their ids until then; null takes all."""
 
 
 class Lora(Section):

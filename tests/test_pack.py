@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from tasks import examples, outputs, params
 from tasks.chat import PLAIN_TEMPLATE, Chat
@@ -119,6 +120,20 @@ def test_an_example_that_never_fits_is_rejected_with_its_length(tmp_path: Path, 
     assert len(batch.table) == len(batch.ids) == 0
     assert batch.rejects[0].place == "e1"
     assert batch.rejects[0].reason.startswith("too long: ")
+
+
+def test_an_answer_that_joins_its_prompt_is_rejected(tmp_path: Path) -> None:
+    tokenizer = tiny.byte_pairs(tiny.CHAT)
+    described = json.loads(tokenizer.backend_tokenizer.to_str())
+    described["model"]["vocab"]["\u010a\u010a"] = len(tokenizer)
+    described["model"]["merges"].append(["\u010a", "\u010a"])
+    ends = {"bos_token": "<s>", "eos_token": "</s>"}
+    joining = type(tokenizer)(tokenizer_object=Tokenizer.from_str(json.dumps(described)), **ends)
+    joining.chat_template = tiny.CHAT
+    batch = batch_of(tmp_path, Chat(joining), EXAMPLE, EXAMPLE._replace(id="e2", turns=["Greet.", "\n\nHello."]))
+    assert batch.table["id"].to_list() == ["e1"]
+    assert batch.rejects[0].place == "e2"
+    assert batch.rejects[0].reason.startswith("answer joins its prompt: ")
 
 
 def test_an_example_without_answer_is_stopped(tmp_path: Path, chat: Chat) -> None:

@@ -81,14 +81,23 @@ def build(chat: "Chat", shape: Shape, encode: Encode, start: str) -> Skeleton:
     answered = False
     for place, stretch in enumerate(_divided(chat, _rendered(chat, shape))):
         if place % 2:
-            skeleton.append(Markup([chat.tokenizer.convert_tokens_to_ids(stretch)], learnt=answered))
+            _append(skeleton, Markup([chat.tokenizer.convert_tokens_to_ids(stretch)], learnt=answered))
             answered = False
         elif stretch:
             text = _text(stretch if place else start + stretch, encode)
             answered = text.read < len(text.parts)
             constant = text.lead is not None and not answered
-            skeleton.append(Markup(text.lead or [], learnt=False) if constant else text)
+            _append(skeleton, Markup(text.lead or [], learnt=False) if constant else text)
     return skeleton
+
+
+def _append(skeleton: Skeleton, piece: Markup | Text) -> None:
+    """Add a piece; markup behind markup makes one piece with it."""
+    last = skeleton[-1] if skeleton else None
+    if isinstance(piece, Markup) and isinstance(last, Markup) and not last.learnt and not piece.learnt:
+        skeleton[-1] = Markup(last.ids + piece.ids, learnt=False)
+    else:
+        skeleton.append(piece)
 
 
 def _rendered(chat: "Chat", shape: Shape) -> str:

@@ -62,11 +62,13 @@ class Sequence(NamedTuple):
     """One tokenised example.
 
     `runs` are the lengths of its stretches, read and learnt in turn, beginning with one that is read; some are 0.
+    `fault` is why it cannot be trained on, empty where it can.
     """
 
     example: Example
     ids: list[int]
     runs: list[int]
+    fault: str = ""
 
 
 class Batch(NamedTuple):
@@ -94,11 +96,12 @@ def tokenise(work: Work, markings: Markings, row_tokens: int) -> Batch:
         for start in range(0, len(rows), AT_ONCE)
         for sequence in sequences(rows[start : start + AT_ONCE], work.skeletons, tokenizer)
     ]
-    for sequence in found:
+    usable = [not sequence.fault and len(sequence.ids) <= row_tokens for sequence in found]
+    kept = list(itertools.compress(found, usable))
+    for sequence in kept:
         guard(sequence, markings)
-    fits = [len(sequence.ids) <= row_tokens for sequence in found]
-    rejects = [_too_long(sequence, row_tokens) for sequence in found if len(sequence.ids) > row_tokens]
-    return _batch(list(itertools.compress(found, fits)), work.examples.filter(fits), rejects)
+    rejects = [_reject(sequence, row_tokens) for sequence, good in zip(found, usable, strict=True) if not good]
+    return _batch(kept, work.examples.filter(usable), rejects)
 
 
 @cache
@@ -153,26 +156,34 @@ def _assembled(row: Example, skeleton: Skeleton, encoded: Iterator[list[int]]) -
     """Markup and tokenised stretches, end to end."""
     ids: list[int] = []
     runs: list[int] = []
+    fault = ""
     for piece in skeleton:
         if isinstance(piece, Markup):
-            runs += [0, len(piece.ids)] if piece.learnt else [len(piece.ids), 0]
-            ids += piece.ids
+            own, read = piece.ids, 0 if piece.learnt else len(piece.ids)
         elif piece.read == len(piece.parts):
             own = next(encoded)
-            runs += [len(own), 0]
-            ids += own
+            read = len(own)
         else:
             lead = next(encoded) if piece.lead is None else piece.lead
-            own = next(encoded)
-            guards.prompt_is_prefix(f"example {row.id}", lead, own)
-            guards.supervised_somewhere(f"example {row.id}", [len(own) > len(lead)])
-            runs += [len(lead), len(own) - len(lead)]
-            ids += own
-    return Sequence(row, ids, runs)
+            own, read = next(encoded), len(lead)
+            fault = fault or _fault(row, piece, lead, own)
+        ids += own
+        runs += [read, len(own) - read]
+    return Sequence(row, ids, runs, fault)
 
 
-def _too_long(sequence: Sequence, row_tokens: int) -> Reject:
-    reason = f"too long: {len(sequence.ids)} tokens, and pack.row_tokens is {row_tokens}"
+def _fault(row: Example, piece: Text, lead: list[int], own: list[int]) -> str:
+    """Why an answer cannot be told from its prompt, where that is the row's doing. GuardError where it is not."""
+    where = f"example {row.id}"
+    if own[: len(lead)] != lead and fill(piece.parts[piece.read :], ["", *row.turns])[:1].isspace():
+        return "answer joins its prompt: it begins with white space that makes one token with the prompt's end"
+    guards.prompt_is_prefix(where, lead, own)
+    guards.supervised_somewhere(where, [len(own) > len(lead)])
+    return ""
+
+
+def _reject(sequence: Sequence, row_tokens: int) -> Reject:
+    reason = sequence.fault or f"too long: {len(sequence.ids)} tokens, and pack.row_tokens is {row_tokens}"
     return Reject("pack", sequence.example.id, reason, sequence.example.prompt[:200])
 
 
