@@ -81,6 +81,17 @@ def test_where_options_differ_the_place_of_the_right_one_is_balanced() -> None:
     assert Counter(row.options.index(row.output) for row in balanced(rows, 100, 17)) == {0: 20, 1: 20}
 
 
+def test_a_few_longer_option_lists_do_not_limit_the_rest() -> None:
+    pairs = [record(n, f"a{n}", (f"a{n}", f"b{n}") if n % 2 else (f"b{n}", f"a{n}")) for n in range(40)]
+    triples = [record(n, f"a{n}", (f"b{n}", f"c{n}", f"a{n}")) for n in range(40, 43)]
+    chosen = balanced([*pairs, *triples], 43, 17)
+    assert Counter((len(row.options), row.options.index(row.output)) for row in chosen) == {
+        (2, 0): 20,
+        (2, 1): 20,
+        (3, 2): 3,
+    }
+
+
 def test_there_are_never_more_documents_than_asked_for() -> None:
     rows = [record(number, ("yes", "no")[number % 2]) for number in range(50)]
     assert [len(balanced(rows, asked, 17)) for asked in (2, 5, 20, 500)] == [2, 4, 20, 50]
