@@ -80,7 +80,7 @@ def test_a_split_outside_the_stage_s_dependencies_is_refused(tmp_path: Path) -> 
 
 
 def test_an_unknown_held_out_cluster_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"render\.held_out: inferense: unknown; .*; did you mean inference\?"):
+    with pytest.raises(UserError, match=r"render\.held_out: inferense: unknown; did you mean inference\?"):
         render(tmp_path, [*HELD, *CHAT], held_out=["inference", "inferense"])
     assert not (tmp_path / "data" / "render").exists()
 
