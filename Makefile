@@ -28,7 +28,7 @@ test: $(READY) ## set up, and pass the tests
 	@python -m pytest $(ARGS)
 
 mutants: $(READY) ## break guards, masks, spans and hold-out on purpose: each must fail its test
-	@python -m tests.mutants
+	@python -m tests.mutants $(ARGS)
 
 bench-data: $(READY) ## from source to token shards, beside the tokenizer alone and datasets.map (build/bench/data.json)
 	@python -m infra.bench_data

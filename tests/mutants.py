@@ -1,6 +1,7 @@
-"""python -m tests.mutants: break guards, masks, spans and hold-out on purpose; each must fail its named test.
+"""python -m tests.mutants [FILE]: break guards, masks, spans and hold-out on purpose; each must fail its named test.
 
-A breakage is a change of one place in a copy of the repository. One that goes unnoticed is a fault of its test.
+A breakage is a change of one place in a copy of the repository. One that goes unnoticed is a fault of its test. With
+FILE only the breakages of that file are tried.
 """
 
 import shutil
@@ -141,8 +142,9 @@ def survives(mutant: Mutant, folder: Path) -> bool:
     return done.returncode == 0
 
 
-def main() -> None:
-    """Try every mutant; exit status 1 where one survives."""
+def main(files: list[str]) -> None:
+    """Try the mutants of these files, or all; exit status 1 where one survives."""
+    tried = [mutant for mutant in MUTANTS if not files or mutant.file in files]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "repository"
         ignored = shutil.ignore_patterns(
@@ -150,16 +152,16 @@ def main() -> None:
         )
         shutil.copytree(ROOT, folder, ignore=ignored)
         survivors = []
-        for number, mutant in enumerate(MUTANTS, start=1):
+        for number, mutant in enumerate(tried, start=1):
             alive = survives(mutant, folder)
             survivors += [mutant.name] if alive else []
             print(
-                f"{number} of {len(MUTANTS)}: {mutant.name}: {'SURVIVED' if alive else 'noticed'} ({mutant.test})",
+                f"{number} of {len(tried)}: {mutant.name}: {'SURVIVED' if alive else 'noticed'} ({mutant.test})",
                 flush=True,
             )
-    print(f"{len(MUTANTS) - len(survivors)} passed, {len(survivors)} failed")
+    print(f"{len(tried) - len(survivors)} passed, {len(survivors)} failed")
     sys.exit(bool(survivors))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
