@@ -55,7 +55,7 @@ def count(path: Path) -> int:
 
 def ingested(name: str, folder: Path, patch: pytest.MonkeyPatch) -> tuple[list[Record], list[dict[str, str]]]:
     patch.chdir(folder)
-    write_params(folder, ingest={"sources": {"toy": {"path": str(DATA / name), "format": "auto"}}})
+    write_params(folder, ingest={"sources": {"toy": {"path": str(DATA / name), "format": "auto", "train": False}}})
     project.ingest.run("toy")
     lines = (folder / "data/ingest/toy/rejects.jsonl").read_text(encoding="utf-8").split("\n")
     return list(read_records(folder / "data/ingest/toy/records.parquet")), [json.loads(line) for line in lines if line]
@@ -109,7 +109,11 @@ def test_changing_params_alone_trains_on_an_alpaca_file(tmp_path: Path, monkeypa
     made = project.make(tmp_path, "with_bos")
     values = yaml.safe_load((tmp_path / "params.yaml").read_text())
     values["ingest"]["sources"]["starter"]["train"] = False
-    values["ingest"]["sources"]["mine"] = {"format": "alpaca", "path": str(DATA / "alpaca_en_demo.json")}
+    values["ingest"]["sources"]["mine"] = {
+        "format": "alpaca",
+        "path": str(DATA / "alpaca_en_demo.json"),
+        "licence": "Apache-2.0",
+    }
     values["render"]["examples"] = 30
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     params.load(tmp_path / "params.yaml")
