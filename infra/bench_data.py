@@ -49,7 +49,8 @@ def main(
     result |= beside_peers(home / "compared", base.resolve(), compared, repeats, start_up)
     for rows in map(int, sizes.split(",")):
         result |= _named(_run(home / "size", base.resolve(), rows), rows)
-    result |= {"near": _named(_run(home / "size", base.resolve(), rows, {"near_duplicates": 0.8}), rows)}
+    near = _named(_run(home / "size", base.resolve(), rows, {"near_duplicates": 0.8}), rows)
+    result |= {f"near_{name}": value for name, value in near.items()}
     outputs.write_json(ROOT / "build" / "bench" / "data.json", result)
     shutil.rmtree(home)
     print(json.dumps(result, indent=2))
@@ -67,8 +68,7 @@ def beside_peers(folder: Path, base: Path, rows: int, repeats: int, start_up: fl
     middle = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
     return {
         "compared_rows": rows,
-        "compared_seconds": middle,
-        "compared_runs": runs,
+        **{f"compared_seconds_{name}": seconds for name, seconds in middle.items()},
         "share_of_tokenizer": middle["tokenizer"] / middle["path"],
         "ratio_to_datasets": middle["datasets"] / middle["path"],
         "ratio_to_datasets_batched": middle["datasets_batched"] / middle["path"],
@@ -91,7 +91,8 @@ def _run(folder: Path, base: Path, rows: int, clean: dict[str, Any] | None = Non
     return {
         "seconds": sum(seconds for seconds, _ in stages.values()),
         "peak_gib": max(peak for _, peak in stages.values()),
-        "stages": {name: {"seconds": seconds, "peak_gib": peak} for name, (seconds, peak) in stages.items()},
+        **{f"seconds_of_{name}": seconds for name, (seconds, _) in stages.items()},
+        **{f"peak_gib_of_{name}": peak for name, (_, peak) in stages.items()},
         "sequences": index["sequences"],
         "tokens": index["tokens"],
     }

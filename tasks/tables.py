@@ -74,7 +74,6 @@ def frame_of(rows: Sequence[Sequence[Any]], schema: pl.Schema) -> pl.DataFrame:
     It goes through Arrow, which takes lists of Python texts some fifty times as fast as Polars does.
     """
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
-    # Arrow reads lists of texts some ten times faster than Polars does.
     arrow = schema.to_frame().to_arrow().schema
     arrays = [pa.array(values, field.type) for field, values in zip(arrow, columns, strict=True)]
     return cast(pl.DataFrame, pl.from_arrow(pa.Table.from_arrays(arrays, schema=arrow)))

@@ -63,11 +63,10 @@ def run(records: Records = Path("data/ingest"), out: Path = Path("data/render"))
 
 def write_suites(listed: Catalogue, wanted: params.Render, folder: Path, home: Path) -> list[Asked]:
     """Write the suite of each held-out cluster into `folder`, which will be `home`; returns what they ask."""
-    asked = []
+    asked, bank = [], templates.load_bank()
     most = np.full(len(listed.tasks), benchmarks.POOL * wanted.documents)
     for name in wanted.held_out:
         rows = listed.records(listed.first(listed.of_clusters([name]), most))
-        bank = templates.load_bank()
         asked += benchmarks.write_suite(folder / name, home / name, rows, bank, wanted.documents, wanted.seed)
     return asked
 
