@@ -118,9 +118,10 @@ def test_each_stage_is_a_task_run_of_its_name(task_runs: dict[str, tuple[datetim
     assert set(task_runs) == ALL | {"ensure register"}
 
 
-def test_base_evaluation_and_training_overlap_in_time(task_runs: dict[str, tuple[datetime, datetime]]) -> None:
-    training, evaluation = task_runs["train"], task_runs["evaluate@base-inference"]
-    assert max(training[0], evaluation[0]) < min(training[1], evaluation[1])
+def test_base_evaluation_runs_beside_the_making_of_the_adapter(task_runs: dict[str, tuple[datetime, datetime]]) -> None:
+    begin, end = task_runs["pack"][0], task_runs["train"][1]  # which of the two it meets depends on the machine's load
+    evaluation = task_runs["evaluate@base-inference"]
+    assert max(begin, evaluation[0]) < min(end, evaluation[1])
 
 
 def test_the_table_and_the_links_are_on_prefect_s_page(by_flow: tuple[Checkout, str], server: str) -> None:
