@@ -3,15 +3,14 @@
 `load` is the only reader of params.yaml. A wrong file is refused with all its faults at once, each at its dotted path.
 """
 
-import difflib
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tasks import errors, sheets
+from tasks import errors, faults, sheets
 from tasks.errors import UserError
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)]
@@ -279,19 +278,11 @@ def load(path: Path = Path("params.yaml")) -> Params:
 def check(values: object, path: Path) -> Params:
     """The typed params of a parsed file. Raises UserError with every fault at its dotted path."""
     if not isinstance(values, dict):
-        raise UserError(f"{path}: must be a mapping with the sections {', '.join(_keys(Params))}")
+        raise UserError(f"{path}: must be a mapping with the sections {', '.join(faults.keys(Params))}")
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        # A value of several types gives a fault for each of them; one is enough.
-        faults = list({_path(fault): _describe(fault) for fault in reversed(error.errors())}.values())[::-1]
-        raise refusal(path, faults) from error
-
-
-def refusal(path: Path, faults: list[str]) -> UserError:
-    """The error that tells all faults of a file at once."""
-    count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
-    return UserError("\n  ".join([f"{path}: {count}", *faults]))
+        raise faults.refusal(path, faults.told(error, Params)) from error
 
 
 def merge(changes: dict[str, Any], path: Path = Path("params.yaml")) -> None:
@@ -320,46 +311,6 @@ def _overlay(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(change, dict) and isinstance(merged.get(key), dict)
         merged[key] = _overlay(merged[key], change) if both else change
     return merged
-
-
-_UNION_TAGS = ("str", "list[str]")
-"""pydantic names the branch of a value of several types in its path, though params.yaml has no such key."""
-
-
-def _path(fault: Any) -> str:
-    return ".".join(str(part) for part in fault["loc"] if str(part) not in _UNION_TAGS)
-
-
-def _describe(fault: Any) -> str:
-    where = _path(fault)
-    if fault["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(fault["loc"][-1]), _keys(_section_at(fault["loc"][:-1])), n=1, cutoff=0.5)
-        prefix = "".join(f"{part}." for part in fault["loc"][:-1])
-        return f"{where}: unknown" + (f"; did you mean {prefix}{near[0]}?" if near else "")
-    if fault["type"] == "missing":
-        return f"{where}: missing"
-    message = fault["msg"].removeprefix("Value error, ")
-    if not where or fault["type"] == "value_error":
-        return f"{where}: {message}" if where else message
-    return f"{where}: {message} (it is {fault['input']!r})"
-
-
-def _section_at(location: tuple[int | str, ...]) -> type[BaseModel]:
-    """The schema of the section at a dotted path; steps through mappings such as `ingest.sources.NAME`."""
-    section: type[BaseModel] = Params
-    for part in location:
-        fields = {field.alias or name: field for name, field in section.model_fields.items()}
-        if part in fields:
-            annotation = fields[str(part)].annotation
-            candidates = [annotation, *get_args(annotation)]
-            section = next(
-                (item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)), section
-            )
-    return section
-
-
-def _keys(section: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in section.model_fields.items()]
 
 
 def main(arguments: list[str]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks import errors, params
+from tasks import errors, faults, params
 from tasks.ingest import formats
 from tasks.params import Params, Source
 
@@ -11,11 +11,11 @@ from tasks.params import Params, Source
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read params.yaml and look at what it names. Raises UserError with every fault at its dotted path."""
     wanted = params.load(path)
-    faults = [fault for name, source in wanted.ingest.sources.items() for fault in _source(name, source)]
+    found = [fault for name, source in wanted.ingest.sources.items() for fault in _source(name, source)]
     if wanted.render.held_out_tasks is not None:
-        faults += _missing("render.held_out_tasks", Path(wanted.render.held_out_tasks))
-    if faults:
-        raise params.refusal(path, faults)
+        found += _missing("render.held_out_tasks", Path(wanted.render.held_out_tasks))
+    if found:
+        raise faults.refusal(path, found)
     return wanted
 
 

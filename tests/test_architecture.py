@@ -21,8 +21,8 @@ CODE = [*sorted(Path("tasks").rglob("*.py")), *sorted(Path("flows").glob("*.py")
 SHARED = {
     Path("tasks", name)
     for name in (
-        "__init__.py", "console.py", "errors.py", "outputs.py", "parallel.py", "params.py", "settings.py", "sheets.py",
-        "tables.py", "tracking.py",
+        "__init__.py", "console.py", "errors.py", "faults.py", "outputs.py", "parallel.py", "params.py", "settings.py",
+        "sheets.py", "tables.py", "tracking.py",
     )
 }  # fmt: skip
 """Shared rooms whose change does not change what a stage writes: they show, name, refuse, read and address."""

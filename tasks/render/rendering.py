@@ -13,7 +13,7 @@ from tasks import examples, parallel, tables
 from tasks.examples import Example
 from tasks.params import Render
 from tasks.records import Record, from_frame, read_records, write_records
-from tasks.render import templates
+from tasks.render import draws, templates
 from tasks.render.catalogue import Catalogue, Group, Mask
 from tasks.render.templates import Bank
 
@@ -35,8 +35,8 @@ def write_exemplars(catalogue: Catalogue, training: Mask, wanted: Render, path: 
 
 def example(record: Record, bank: Bank, wanted: Render, pool: list[Record]) -> Example:
     """The record in one of its templates and with its exemplars, both drawn by seed."""
-    template = templates.draw_form(wanted.seed, record, bank.for_record(record), wanted)
-    return templates.render(record, template, templates.draw_exemplars(wanted.seed, record, pool, wanted.few_shot))
+    template = draws.draw_form(wanted.seed, record, bank.for_record(record), wanted)
+    return templates.render(record, template, draws.draw_exemplars(wanted.seed, record, pool, wanted.few_shot))
 
 
 def _render(part: tuple[Group, Mask], exemplars: Path, wanted: Render) -> pl.DataFrame:
