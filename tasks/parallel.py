@@ -1,5 +1,6 @@
 """Work spread over the cores, its results in order: the same bytes, whatever the number of processes."""
 
+import gc
 import itertools
 import multiprocessing
 import os
@@ -26,7 +27,7 @@ def ordered(
     if processes == 1 or len(first) < 2:
         yield from map(function, itertools.chain(first, waiting))
         return
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _settle) as pool:
         under_way: deque[Future[Result]] = deque()
         try:
             for item in itertools.chain(first, waiting):
@@ -38,3 +39,9 @@ def ordered(
         finally:
             for future in under_way:
                 future.cancel()
+
+
+def _settle() -> None:
+    """Let Python look for cycles seldom: rows make none, and looking at all of them takes a fifth of the time."""
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 50)

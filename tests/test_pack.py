@@ -15,7 +15,7 @@ from tasks.chat import PLAIN_TEMPLATE, Chat
 from tasks.errors import UserError
 from tasks.examples import Example
 from tasks.guards import GuardError
-from tasks.pack import plan, rows, tokens
+from tasks.pack import encoder, plan, rows, tokens
 from tasks.pack.tokens import Batch
 from tasks.pack.write import pack
 from tasks.shards import read_shards
@@ -29,7 +29,7 @@ TALK = EXAMPLE._replace(turns=["Greet the guest.", "Good evening, Ada.", "And me
 def batch_of(folder: Path, chat: Chat, *wanted: Example, row_tokens: int = 4_000) -> Batch:
     """The examples as pack's processes tokenise them."""
     marked = plan.markings(chat, folder / "tokenizer.json")
-    tokens.load.cache_clear()
+    encoder.load.cache_clear()
     [work] = plan.parts([examples.to_frame(wanted)], chat, marked)
     return tokens.tokenise(work, marked, row_tokens)
 
@@ -191,7 +191,7 @@ def test_tokens_that_are_not_those_of_the_whole_text_are_stopped(tmp_path: Path,
     other = json.loads(marked.tokenizer.read_text(encoding="utf-8"))
     other["model"]["merges"] = []
     marked.tokenizer.write_text(json.dumps(other), encoding="utf-8")
-    tokens.load.cache_clear()
+    encoder.load.cache_clear()
     with pytest.raises(GuardError, match=r"example e1: its \d+ tokens are not the \d+"):
         list(plan.parts([examples.to_frame([EXAMPLE])], chat, marked))
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import polars as pl
-from tokenizers import Tokenizer
 
 from tasks import examples, guards
 from tasks.chat import Chat
-from tasks.pack import skeleton, tokens
+from tasks.pack import encoder, skeleton, tokens
+from tasks.pack.encoder import Encode
 from tasks.pack.skeleton import Shape, Skeleton
 from tasks.pack.tokens import Markings, Work
 
@@ -38,29 +38,25 @@ def parts(frames: Iterable[pl.DataFrame], chat: Chat, marked: Markings) -> Itera
     Raises GuardError where the chat template does not suit packing, or where an example's tokens are not those that
     the tokenizer gives for it as a whole.
     """
-    tokenizer = tokens.load(marked.tokenizer)
+    encode = encoder.load(marked.tokenizer)
     known: dict[Shape, Skeleton] = {}
     for frame in frames:
         shapes = frame.select(turns=pl.col("turns").list.len(), system=pl.col("system") != "")
         for row in shapes.unique(maintain_order=True).iter_rows():
             if (shape := Shape(*row)) not in known:
-                known[shape] = skeleton.build(chat, shape, _encode(tokenizer), marked.start)
+                known[shape] = skeleton.build(chat, shape, lambda text: encode([text])[0], marked.start)
                 same = frame.filter((shapes["turns"] == shape.turns) & (shapes["system"] == shape.system))
-                compare(same.head(CHECKED), known, chat, tokenizer)
+                compare(same.head(CHECKED), known, chat, encode)
         yield Work(frame, dict(known))
 
 
-def compare(frame: pl.DataFrame, known: dict[Shape, Skeleton], chat: Chat, tokenizer: Tokenizer) -> None:
+def compare(frame: pl.DataFrame, known: dict[Shape, Skeleton], chat: Chat, encode: Encode) -> None:
     """The assembled tokens are those of the whole text, so that any server gives the same. Raises GuardError."""
     special = [token.content for token in chat.tokenizer.added_tokens_decoder.values()]
-    for sequence in tokens.sequences(examples.from_frame(frame), known, tokenizer):
+    for sequence in tokens.sequences(examples.from_frame(frame), known, encode):
         row = sequence.example
         if not any(name in text for name in special for text in (row.system, row.prompt, *row.turns[1:])):
             whole = chat.conversation([row.prompt, *row.turns[1:]], row.system)
             end = whole.rfind(chat.end_of_turn)
             answered = whole[:end] if end >= 0 else whole
             guards.same_tokens(f"example {row.id}", sequence.ids, chat.encode(answered + chat.end_of_turn))
-
-
-def _encode(tokenizer: Tokenizer) -> skeleton.Encode:
-    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids)

@@ -5,24 +5,23 @@ Runs in processes of its own, which load nothing but the tokenizer.
 
 import hashlib
 import itertools
-import os
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from tokenizers import Tokenizer
 
 from tasks import examples, guards
 from tasks.examples import Example
+from tasks.pack import encoder
+from tasks.pack.encoder import Encode
 from tasks.pack.skeleton import Markup, Shape, Skeleton, Text, fill
 from tasks.records import Reject
 
 AT_ONCE = 256
-"""Examples whose texts are tokenised together: the tokenizer keeps a hundred bytes for each token until they are."""
+"""Examples whose texts are tokenised together: a tokenizer may keep a hundred bytes a token until all are."""
 
 SCHEMA = pl.Schema(
     {
@@ -89,12 +88,12 @@ def tokenise(work: Work, markings: Markings, row_tokens: int) -> Batch:
 
     Raises GuardError where the tokens are not what training and generation both need.
     """
-    tokenizer = load(markings.tokenizer)
+    encode = encoder.load(markings.tokenizer)
     rows = examples.from_frame(work.examples)
     found = [
-        shortened(sequence, work.skeletons, tokenizer, row_tokens)
+        shortened(sequence, work.skeletons, encode, row_tokens)
         for start in range(0, len(rows), AT_ONCE)
-        for sequence in sequences(rows[start : start + AT_ONCE], work.skeletons, tokenizer)
+        for sequence in sequences(rows[start : start + AT_ONCE], work.skeletons, encode)
     ]
     usable = [not sequence.fault and len(sequence.ids) <= row_tokens for sequence in found]
     kept = list(itertools.compress(found, usable))
@@ -104,20 +103,11 @@ def tokenise(work: Work, markings: Markings, row_tokens: int) -> Batch:
     return _batch(kept, work.examples.filter(usable), rejects)
 
 
-@cache
-def load(path: Path) -> Tokenizer:
-    """The tokenizer of a file, on one thread, reading names of special tokens in a text as the characters they are."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # every core has a process of its own
-    tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.encode_special_tokens = True
-    return tokenizer
-
-
-def sequences(rows: list[Example], skeletons: dict[Shape, Skeleton], tokenizer: Tokenizer) -> Iterator[Sequence]:
+def sequences(rows: list[Example], skeletons: dict[Shape, Skeleton], encode: Encode) -> Iterator[Sequence]:
     """Each example with all of its exemplars, its markup taken from the skeleton of its shape."""
     shaped = [skeletons[shape(row)] for row in rows]
     texts = [text for row, skeleton in zip(rows, shaped, strict=True) for text in _texts(row, skeleton)]
-    encoded = (found.ids for found in tokenizer.encode_batch_fast(texts, add_special_tokens=False))
+    encoded = iter(encode(texts))
     for row, skeleton in zip(rows, shaped, strict=True):
         yield _assembled(row, skeleton, encoded)
 
@@ -127,11 +117,11 @@ def shape(row: Example) -> Shape:
     return Shape(len(row.turns), bool(row.system))
 
 
-def shortened(sequence: Sequence, skeletons: dict[Shape, Skeleton], tokenizer: Tokenizer, row_tokens: int) -> Sequence:
+def shortened(sequence: Sequence, skeletons: dict[Shape, Skeleton], encode: Encode, row_tokens: int) -> Sequence:
     """The sequence without its first exemplars, as many as it takes to fit."""
     while len(sequence.ids) > row_tokens and sequence.example.shots:
         fewer = sequence.example._replace(shots=sequence.example.shots[1:])
-        sequence = next(sequences([fewer], skeletons, tokenizer))
+        sequence = next(sequences([fewer], skeletons, encode))
     return sequence
 
 

@@ -33,6 +33,8 @@ def draw_exemplars(seed: int, record: Record, pool: Sequence[Record], wanted: Fe
     `wanted.share` of the records get 1 to `wanted.most`, by seed and record; the others none. Never the record
     itself, nor one with the same input, whatever its case and white space.
     """
+    if not pool:
+        return []
     chance, number = _places(seed, record.id, "few-shot")[:2]
     if chance >= wanted.share:
         return []
