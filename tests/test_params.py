@@ -98,9 +98,16 @@ def test_a_source_s_name_must_be_fit_for_a_path(name: str) -> None:
 
 
 def test_related_clusters_are_excluded_with_the_held_out_one() -> None:
-    related = {"inference": ["paraphrase"], "sentiment": ["topic"]}
-    excluded = check(render={"related": related}).render.excluded()
+    excluded = check(render={"related": {"inference": ["paraphrase"]}}).render.excluded()
     assert excluded == {"inference": "inference", "paraphrase": "inference"}
+
+
+@pytest.mark.parametrize("name", ["infrence", "sentiment"])
+def test_what_is_related_to_no_held_out_cluster_is_refused_with_the_remedy(name: str) -> None:
+    [_, told] = faults(render={"related": {name: ["paraphrase"]}})
+    assert told.startswith(f"  render: related: {name!r} is no held-out cluster")
+    assert "remove the entry" in told
+    assert ("did you mean inference?" in told) == (name == "infrence")
 
 
 def test_params_cannot_be_changed_once_read() -> None:
@@ -174,5 +181,5 @@ def test_a_number_is_accepted_exactly_within_its_range(threads: int, rank: int) 
 
 
 def test_a_related_cluster_is_excluded_by_the_held_out_one() -> None:
-    render = params.Render(examples=1, held_out=["inference"], related={"inference": ["paraphrase"], "topic": ["x"]})
+    render = params.Render(examples=1, held_out=["inference"], related={"inference": ["paraphrase"]})
     assert render.excluded() == {"inference": "inference", "paraphrase": "inference"}
