@@ -4,13 +4,14 @@
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tasks import errors, faults, sheets
+from tasks import errors, faults, outputs, sheets
 from tasks.errors import UserError
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)]
@@ -306,16 +307,15 @@ def merge(changes: dict[str, Any], path: Path = Path("params.yaml")) -> None:
     """
     values = _overlay(sheets.read(path), changes)
     check(values, path)
-    scratch = path.with_suffix(".partial")
-    scratch.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    scratch.replace(path)
+    with outputs.whole(path) as scratch:
+        scratch.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested sections as one mapping from dotted path to value."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        found |= dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        found |= dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found
 
 

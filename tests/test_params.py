@@ -97,7 +97,7 @@ def test_a_source_s_name_must_be_fit_for_a_path(name: str) -> None:
     assert any(line.strip().startswith("ingest.sources") for line in told)
 
 
-def test_related_clusters_are_excluded_with_the_held_out_one() -> None:
+def test_a_related_cluster_is_excluded_by_the_held_out_one() -> None:
     excluded = check(render={"related": {"inference": ["paraphrase"]}}).render.excluded()
     assert excluded == {"inference": "inference", "paraphrase": "inference"}
 
@@ -178,8 +178,3 @@ def test_a_number_is_accepted_exactly_within_its_range(threads: int, rank: int) 
     else:
         with pytest.raises(UserError):
             params.check(values, Path("params.yaml"))
-
-
-def test_a_related_cluster_is_excluded_by_the_held_out_one() -> None:
-    render = params.Render(examples=1, held_out=["inference"], related={"inference": ["paraphrase"]})
-    assert render.excluded() == {"inference": "inference", "paraphrase": "inference"}
