@@ -14,8 +14,8 @@ class Example(NamedTuple):
     """What is trained on; no text carries chat markup yet.
 
     `turns` are the user's and the assistant's texts in turn; every assistant turn is learnt, everything else is
-    masked. `shots` are rendered exemplars that stand before the first turn, as many as fit; `system` is the record's
-    own system message, empty where the run's is taken.
+    masked. `shots` are rendered exemplars that stand before the first turn, as many as fit, and
+    `exemplars` the ids of their records; `system` is the record's own system message, empty where the run's is taken.
     """
 
     id: str
@@ -28,6 +28,7 @@ class Example(NamedTuple):
     turns: list[str]
     shots: list[str] = []  # noqa: RUF012 - shared and never changed
     system: str = ""
+    exemplars: list[str] = []  # noqa: RUF012
 
     @property
     def prompt(self) -> str:
@@ -55,6 +56,7 @@ SCHEMA = pl.Schema(
         "turns": _TEXTS,
         "shots": _TEXTS,
         "system": _TEXT,
+        "exemplars": _TEXTS,
     }
 )
 """The columns of an examples file: an example's."""

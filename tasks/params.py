@@ -4,13 +4,14 @@
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tasks import errors, faults, sheets
+from tasks import errors, faults, outputs, sheets
 from tasks.errors import UserError
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)]
@@ -131,7 +132,10 @@ class Decontaminate(Section):
     """Training records that share text with a document of this run's benchmarks are dropped and listed."""
 
     words: int = Field(default=13, ge=3, le=100)
-    """Words in a row that count as shared text, without case and punctuation (13 as for GPT-3 and FLAN)."""
+    """Words in a row that count as shared text, without case and punctuation (13 as for GPT-3 and FLAN).
+
+    In scripts that are written without spaces, Chinese or Thai for instance, each character counts as a word.
+    """
     shortest: int = Field(default=8, ge=1)
     """A document of fewer than `words` words is looked for whole, if it has at least this many."""
 
@@ -170,9 +174,20 @@ class Render(Section):
     held_out: list[Name]
     """Clusters that are never trained on; each becomes a benchmark suite."""
     related: dict[Name, list[Name]] = {}
-    """Clusters that are dropped from training with a held-out one, because knowing them would help on it."""
+    """Clusters that are dropped from training with a held-out one, its key, because knowing them would help on it."""
     documents: int = Field(default=150, ge=1)
     """Documents of each benchmark at most, balanced over their answers."""
+
+    @model_validator(mode="after")
+    def _others_are_related_to_held_out_clusters(self) -> "Render":
+        for name in self.related:
+            if name not in self.held_out:
+                hint = errors.suggestion(name, self.held_out)
+                raise ValueError(
+                    f"related: {name!r} is no held-out cluster of held_out, so that nothing related to it is dropped:"
+                    f" remove the entry, or write the cluster that is meant; {hint}"
+                )
+        return self
 
     def excluded(self) -> dict[str, str]:
         """The clusters that must not be trained on, each with the held-out cluster that excludes it."""
@@ -292,16 +307,15 @@ def merge(changes: dict[str, Any], path: Path = Path("params.yaml")) -> None:
     """
     values = _overlay(sheets.read(path), changes)
     check(values, path)
-    scratch = path.with_suffix(".partial")
-    scratch.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    scratch.replace(path)
+    with outputs.whole(path) as scratch:
+        scratch.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested sections as one mapping from dotted path to value."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        found |= dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        found |= dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found
 
 

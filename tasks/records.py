@@ -26,7 +26,7 @@ class Record(NamedTuple):
     first of which is trained on. `options` are the answers to choose from; empty when the answer is free text.
     `turns` are the texts before the answer in a conversation of several turns, the user's and the assistant's in
     turn, beginning and ending with the user's; empty for a single question. `system` is the row's own system message.
-    `person` is whose record it is, where the source says so.
+    `person` is the digest of whose record it is (`person_digest`), where the source says so.
     """
 
     id: str

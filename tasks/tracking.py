@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus
 
 from tasks import outputs, settings
+from tasks.params import dotted
 
 FINGERPRINT = "instructflow.fingerprint"
 """The tag that says which training a run or a version is of."""
@@ -65,7 +66,7 @@ def training_run(experiment: str, fingerprint: str, params: Mapping[str, Any]) -
         run = api.create_run(
             experiment_id(api, experiment), tags={FINGERPRINT: fingerprint}, run_name=f"train-{fingerprint[:8]}"
         )
-        api.log_batch(run.info.run_id, params=[Param(name, str(value)) for name, value in flat(params).items()])
+        api.log_batch(run.info.run_id, params=[Param(name, str(value)) for name, value in dotted(params).items()])
     else:
         api.update_run(run.info.run_id, RunStatus.to_string(RunStatus.RUNNING))
     try:
@@ -97,11 +98,3 @@ def leave_links(stage: str, links: Mapping[str, str]) -> None:
     folder = settings.BUILD / "links"
     folder.mkdir(parents=True, exist_ok=True)
     outputs.write_json(folder / f"{stage}.json", dict(links))
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values under dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return found

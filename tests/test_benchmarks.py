@@ -15,6 +15,7 @@ from tasks.render.__main__ import run
 from tasks.render.benchmarks import Document, balanced, without_a_model, write_suite
 from tasks.render.templates import Bank, Template, load_bank
 from tests.data_fixtures import record, starter_records, write_params
+from tests.rendered import render
 
 HELD_OUT = ["inference", "commonsense"]
 BENCHMARKS = ["follows", "relation", "cause_or_effect", "everyday_method"]
@@ -49,16 +50,6 @@ def read(path: Path) -> list[dict[str, Any]]:
 def documents(home: Path, task: str) -> list[dict[str, Any]]:
     [path] = home.glob(f"data/render/benchmarks/*/{task}.jsonl")
     return read(path)
-
-
-def render(home: Path, rows: list[Record], **wanted: object) -> Path:
-    write_params(home, render={"examples": 10, "held_out": ["inference"], **wanted})
-    (home / "data" / "ingest" / "toy").mkdir(parents=True, exist_ok=True)
-    write_records(home / "data" / "ingest" / "toy" / "records.parquet", rows)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
-        run()
-    return home / "data" / "render"
 
 
 def sentiment(number: int) -> Record:
@@ -153,7 +144,7 @@ def test_fewer_documents_than_labels_are_refused(tmp_path: Path) -> None:
 
 
 def test_nothing_of_a_held_out_cluster_is_trained_on(tmp_path: Path) -> None:
-    examples = read(render(tmp_path, TOY, examples=1_000) / "examples.parquet")
+    examples = read(render(tmp_path, TOY) / "examples.parquet")
     assert {row["cluster"] for row in examples} == {"sentiment"}
     assert len(examples) == 20
 

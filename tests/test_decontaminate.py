@@ -51,6 +51,15 @@ def test_a_planted_document_is_dropped_and_listed_with_both_sides(tmp_path: Path
     assert "toy/chat/99" not in {row.record for row in read_examples(home / "examples.parquet")}
 
 
+@pytest.mark.parametrize(
+    "text", ["那座古老的石桥去年冬天关闭了", "古い石のアーチは昨年の冬に閉鎖", "สะพานหินเก่าข้ามแม่น้ำ"]
+)
+def test_a_document_in_a_script_without_spaces_is_found_inside_a_longer_text(tmp_path: Path, text: str) -> None:
+    held = [*HELD[:-1], HELD[-1]._replace(fields={"premise": text, "hypothesis": "It moved."})]
+    home = render(tmp_path, [*held, *CHAT, own(98, text[:6]), own(99, f"{text[0] * 3}{text}{text[-1] * 3}")])
+    assert {(row["record"], row["document"]) for row in dropped(home)} == {("toy/chat/99", HELD[-1].id)}
+
+
 def test_an_answer_that_tells_a_document_is_found_too(tmp_path: Path) -> None:
     answered = own(99)._replace(outputs=[PLANTED])
     assert {row["record"] for row in dropped(render(tmp_path, [*HELD, *CHAT, answered]))} == {"toy/chat/99"}

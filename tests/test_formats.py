@@ -3,6 +3,7 @@
 After a change that is meant, `python -m tests.test_formats` writes the golden files anew; read their difference.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tasks.ingest import files, formats, licence
 from tasks.ingest.formats import FORMATS
 from tasks.ingest.formats.form import Format
 from tasks.ingest.origin import Origin, Usable
-from tasks.records import Record, Reject, slug
+from tasks.records import Record, Reject, person_digest, slug
 from tasks.render.templates import Template, load_bank, render
 from tests.data_fixtures import ROOT
 
@@ -161,10 +162,18 @@ def test_a_source_that_refuses_tool_calls_refuses_a_list_of_tools_too(tmp_path: 
     assert [type(item) for item in results(write(tmp_path, rows), tools="refuse")] == [Usable, Reject]
 
 
-def test_the_person_of_a_row_is_kept_where_the_source_names_the_field(tmp_path: Path) -> None:
-    rows = '{"prompt": "a", "response": "b", "author": "Ines"}\n{"prompt": "c", "response": "d", "author": 7}\n'
-    found = results(write(tmp_path, rows), person="author")
-    assert [item.record.person for item in found if isinstance(item, Usable)] == ["Ines", "7"]
+def test_the_person_of_a_row_is_kept_as_a_digest_where_the_source_names_the_field(tmp_path: Path) -> None:
+    rows = [{"author": "Ines"}, {"author": 7}, {"author": " "}, {}]
+    lines = "\n".join(json.dumps({"prompt": "a", "response": "b", **row}) for row in rows)
+    found = results(write(tmp_path, lines), person="author")
+    persons = [person_digest("Ines"), person_digest("7"), "", ""]
+    assert [item.record.person for item in found if isinstance(item, Usable)] == persons
+
+
+def test_a_rejected_row_is_shown_without_its_person(tmp_path: Path) -> None:
+    [item] = results(write(tmp_path, '{"prompt": "a", "response": "", "author": "Ines"}\n'), person="author")
+    assert isinstance(item, Reject)
+    assert item.row == '{"prompt": "a", "response": ""}'
 
 
 def test_a_labelled_task_without_templates_is_told_where_to_write_them(tmp_path: Path) -> None:

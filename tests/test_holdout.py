@@ -86,5 +86,5 @@ def test_an_unknown_held_out_cluster_is_refused_with_the_nearest_name(tmp_path: 
 
 
 def test_an_unknown_name_that_others_are_related_to_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"render\.related: inferense: unknown"):
+    with pytest.raises(UserError, match=r"render: related: 'inferense' is no held-out cluster"):
         render(tmp_path, [*HELD, *CHAT], related={"inferense": ["general"]})

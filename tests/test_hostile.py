@@ -21,6 +21,7 @@ from tasks.ingest.__main__ import run
 from tasks.records import read_records
 from tasks.render.templates import Template, render
 from tests.data_fixtures import write_params
+from tests.test_ingest import lines
 
 GOOD = {"instruction": "Name a bird.", "input": "", "output": "Wren."}
 OTHER = {"instruction": "Name a tree.", "input": "Short.", "output": "Yew."}
@@ -62,10 +63,6 @@ class Case:
 
 def one(name: str, content: bytes, expected: str | tuple[int, int], file: str = "rows.jsonl", **source: Any) -> Case:
     return Case(name, {file: content}, expected, source)
-
-
-def lines(*rows: object) -> bytes:
-    return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 def truncated() -> Iterator[Case]:

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 from tasks.errors import UserError
 from tasks.records import write_records
 from tasks.render.__main__ import app
-from tasks.render.lint import Finding, check, lint
+from tasks.render.lint import LEAST, Finding, check, lint
 from tasks.render.samples import MOST, samples
 from tasks.render.templates import BANK, OWN_INSTRUCTION, Template
 from tests.data_fixtures import ROOT, record, starter_records
@@ -16,9 +16,9 @@ LONG = "It does not follow from the text at all."
 RECORDS = [record(number) for number in range(4)]
 
 
-def findings(*templates: Template, least: int = 1, long: bool = False) -> list[Finding]:
+def faults(*templates: Template, long: bool = False) -> list[Finding]:
     records = [one._replace(outputs=[LONG], options=[]) for one in RECORDS] if long else RECORDS
-    return list(check(templates, records, least))
+    return [found for found in check(templates, records) if found.error]
 
 
 def direct(prompt: str, completion: str = "{{ output }}", name: str = "one") -> Template:
@@ -36,12 +36,12 @@ def write(folder: Path, text: str, name: str = "follows.yaml") -> Path:
 
 @pytest.mark.parametrize("prompt", [ASK + "{{ '{' }}", ASK + "{% if premise == '}' %}!{% endif %}", ASK + "{# {x #}"])
 def test_braces_that_are_meant_are_no_fault(prompt: str) -> None:
-    assert findings(direct(prompt)) == []
+    assert faults(direct(prompt)) == []
 
 
 def test_sound_templates_give_no_finding() -> None:
     other = direct("Say whether this can be concluded: {{ hypothesis }} What is known: {{ premise }}", name="other")
-    assert findings(direct(ASK), other, least=2) == []
+    assert faults(direct(ASK), other) == []
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_sound_templates_give_no_finding() -> None:
     ],
 )
 def test_a_faulty_template_gives_one_error_with_its_id(template: Template, fault: str) -> None:
-    [found] = [found for found in findings(template) if found.template]
+    [found] = [found for found in faults(template) if found.template]
     assert found.template == "one"
     assert fault in found.fault
     assert found.error
@@ -76,24 +76,24 @@ def test_a_faulty_template_gives_one_error_with_its_id(template: Template, fault
 
 
 def test_an_unknown_field_is_told_with_the_nearest() -> None:
-    assert findings(direct(ASK + "{{ premisse }}"))[0].remedy == "did you mean `premise`?"
+    assert faults(direct(ASK + "{{ premisse }}"))[0].remedy == "did you mean `premise`?"
 
 
 def test_options_of_a_task_without_them_are_unknown() -> None:
-    [found] = findings(direct(ASK + "{{ options_list }}"), long=True)
+    [found] = faults(direct(ASK + "{{ options_list }}"), long=True)
     assert found.fault == "reads `options_list`, which no record of the task has"
 
 
 def test_a_field_that_no_template_reads_is_an_error_of_the_file() -> None:
-    [found] = findings(direct("Is {{ premise }} so?"))
+    [found] = faults(direct("Is {{ premise }} so?"))
     assert found == Finding("", "no template reads the field `hypothesis`", "show it: {{ hypothesis }}")
 
 
 def test_a_long_answer_in_the_wording_is_told_and_one_in_the_record_is_not() -> None:
-    [found] = findings(direct(f"{ASK} {LONG}"), long=True)
+    [found] = faults(direct(f"{ASK} {LONG}"), long=True)
     assert "its prompt tells what it asks for" in found.fault
     quoting = [one._replace(fields=one.fields | {"premise": f"He said: {LONG}"}, outputs=[LONG]) for one in RECORDS]
-    assert list(check([direct(ASK)], quoting, least=1)) == []
+    assert not [found for found in check([direct(ASK)], quoting) if found.error]
 
 
 def test_a_label_that_an_inverted_prompt_names_by_chance_is_no_fault() -> None:
@@ -102,7 +102,7 @@ def test_a_label_that_an_inverted_prompt_names_by_chance_is_no_fault() -> None:
         one._replace(fields=one.fields | {"premise": name})
         for one, name in zip(RECORDS, ["One", "A", "B", "C"], strict=True)
     ]
-    assert [found for found in check([asking], chance, least=1) if found.template] == []
+    assert [found for found in check([asking], chance) if found.template] == []
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_label_that_an_inverted_prompt_names_by_chance_is_no_fault() -> None:
 )
 def test_the_same_wording_twice_is_an_error(doubled: str) -> None:
     longer = ASK + " And now say it in one word or in at most three."
-    found = findings(direct(ASK), direct(doubled, name="two"), direct(longer, name="three"))
+    found = faults(direct(ASK), direct(doubled, name="two"), direct(longer, name="three"))
     assert [(one.template, one.fault.split(" (")[0]) for one in found] in (
         [("two", "says the same as one")],
         [("three", "says the same as two")],
@@ -124,26 +124,28 @@ def test_the_same_wording_twice_is_an_error(doubled: str) -> None:
 
 
 def test_few_templates_are_a_note() -> None:
-    [found] = findings(direct(ASK), least=2)
-    assert (found.fault, found.error) == ("1 templates", False)
+    templates = [direct(f"{ASK} {number * 'again '}", name=f"n{number}") for number in range(LEAST)]
+    assert [found.fault for found in check(templates, RECORDS) if not found.error] == []
+    [found] = [found for found in check(templates[1:], RECORDS) if not found.error]
+    assert found.fault == f"{LEAST - 1} templates"
 
 
 def test_a_task_of_which_no_record_is_known_is_a_note() -> None:
-    [found] = check([direct(ASK)], [], least=1)
-    assert (found.fault.split(",")[0], found.error) == ("no record of this task is known", False)
+    unknown, _ = check([direct(ASK)], [])
+    assert (unknown.fault.split(",")[0], unknown.error) == ("no record of this task is known", False)
 
 
 def test_a_file_that_cannot_be_read_is_a_finding_and_the_others_are_checked(tmp_path: Path) -> None:
     write(tmp_path, "templates: [{id: a, promt: x}]", "a.yaml")
     write(tmp_path, "templates: [{id: b, prompt: '{ x'}]", "b.yaml")
-    found = [(path.name, one.fault) for path, one in lint(tmp_path, {}, least=1) if one.error]
+    found = [(path.name, one.fault) for path, one in lint(tmp_path, {}) if one.error]
     assert [name for name, _ in found] == ["a.yaml", "b.yaml"]
     assert "templates.0.prompt: Field required" in found[0][1]
 
 
 def test_a_folder_without_template_files_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no template file"):
-        list(lint(tmp_path, {}, least=1))
+        list(lint(tmp_path, {}))
 
 
 def test_the_samples_are_the_ingested_records_some_of_each_task(tmp_path: Path) -> None:
@@ -164,11 +166,11 @@ def test_without_ingested_records_the_starter_s_texts_are_the_samples(tmp_path: 
 
 
 def test_the_shipped_bank_has_no_finding(tmp_path: Path) -> None:
-    assert list(lint(BANK, samples(tmp_path, {path.stem for path in BANK.rglob("*.yaml")}), least=1)) == []
+    assert list(lint(BANK, samples(tmp_path, {path.stem for path in BANK.rglob("*.yaml")}))) == []
 
 
 def test_the_shipped_bank_has_no_finding_on_the_composed_records() -> None:
-    found = list(lint(BANK, starter_records(), least=1))
+    found = list(lint(BANK, starter_records()))
     assert [one for path, one in found if path.stem != OWN_INSTRUCTION] == []
 
 
@@ -182,7 +184,7 @@ def test_the_command_tells_file_template_fault_and_remedy(tmp_path: Path) -> Non
 
 def test_the_command_passes_a_bank_without_errors(tmp_path: Path) -> None:
     bank = write(tmp_path, "templates: [{id: a, prompt: '{{ premise }} {{ hypothesis }}'}]")
-    assert CliRunner().invoke(app, ["lint", str(bank), "--least", "1"]).exit_code == 0
+    assert CliRunner().invoke(app, ["lint", str(bank)]).exit_code == 0
 
 
 def test_make_lint_checks_the_bank() -> None:

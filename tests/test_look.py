@@ -1,16 +1,21 @@
 """Look before you train: examples as the model reads them, tokens as it learns them, and what a run would do."""
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from flows import plan
 from tasks.errors import UserError
+from tasks.examples import read_examples
 from tasks.pack.__main__ import app as pack
 from tasks.render.__main__ import app as render
 from tasks.shards import read_shards
+from tests import rendered
+from tests.data_fixtures import record
 from tests.project import Project
+from tests.rendered import own
 
 
 def test_preview_shows_rendered_examples_of_each_task(in_project: Project) -> None:
@@ -21,6 +26,16 @@ def test_preview_shows_rendered_examples_of_each_task(in_project: Project) -> No
 def test_preview_of_one_task_shows_as_many_as_asked_for(in_project: Project) -> None:
     shown = CliRunner().invoke(render, ["preview", "--task", "news_topic", "-n", "3"]).stdout
     assert shown.count("topic / news_topic") == 3
+
+
+def test_preview_shows_the_exemplars_that_a_run_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [*map(record, range(20)), *map(own, range(20))]
+    home = rendered.render(tmp_path, rows, few_shot={"share": 1.0})
+    monkeypatch.chdir(tmp_path)
+    shown = CliRunner().invoke(render, ["preview", "--task", "chat", "-n", "20"]).stdout
+    trained = list(read_examples(home / "examples.parquet"))
+    assert [len(row.shots) > 0 for row in trained] == [True] * 20
+    assert not [row.prompt for row in trained if " ".join(row.prompt.split()) not in " ".join(shown.split())]
 
 
 def test_preview_of_an_unknown_task_tells_the_nearest_one(in_project: Project) -> None:

@@ -1,7 +1,6 @@
 import ast
 import inspect
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -11,16 +10,7 @@ from hypothesis import strategies as st
 from tasks import params
 from tasks.errors import UserError
 from tests.data_fixtures import ROOT, sections, write_params
-
-
-def check(**changes: dict[str, Any]) -> params.Params:
-    return params.check(sections(**changes), Path("params.yaml"))
-
-
-def faults(**changes: dict[str, Any]) -> list[str]:
-    with pytest.raises(UserError) as caught:
-        check(**changes)
-    return str(caught.value).splitlines()
+from tests.test_faults import check, faults
 
 
 def test_the_repository_s_own_params_are_right() -> None:
@@ -37,47 +27,6 @@ def test_every_value_is_documented_at_its_field() -> None:
     for body in (node.body for node in classes if node.name not in ("Section", "Params")):
         for field, after in zip(body, [*body[1:], None], strict=True):
             assert not isinstance(field, ast.AnnAssign) or isinstance(after, ast.Expr), ast.unparse(field)
-
-
-def test_all_faults_are_told_at_once_each_at_its_dotted_path() -> None:
-    head, *rest = faults(compute={"threads": 0}, train={"epochs": -1, "lora": {"r": "many"}})
-    assert head == "params.yaml: 3 faults"
-    assert [line.split(":")[0].strip() for line in rest] == ["compute.threads", "train.epochs", "train.lora.r"]
-
-
-def test_a_single_fault_is_counted_as_one() -> None:
-    assert faults(compute={"threads": 0})[0] == "params.yaml: 1 fault"
-
-
-def test_a_fault_shows_the_value_that_is_wrong() -> None:
-    assert "(it is 'float8')" in faults(compute={"dtype": "float8"})[1]
-
-
-@pytest.mark.parametrize(
-    ("section", "values", "told"),
-    [
-        ("train", {"learning_rte": 1e-3}, "train.learning_rte: unknown; did you mean train.learning_rate?"),
-        ("train", {"lora": {"dropot": 0}}, "train.lora.dropot: unknown; did you mean train.lora.dropout?"),
-        (
-            "ingest",
-            {"sources": {"toy": {"path": "a", "fromat": "alpaca", "format": "alpaca"}}},
-            "ingest.sources.toy.fromat: unknown; did you mean ingest.sources.toy.format?",
-        ),
-    ],
-)
-def test_a_misspelt_key_is_refused_with_the_nearest_one(section: str, values: dict[str, Any], told: str) -> None:
-    assert f"  {told}" in faults(**{section: values})
-
-
-def test_a_key_that_resembles_none_is_refused_without_a_guess() -> None:
-    assert faults(pack={"zzzz": 1})[1:] == ["  pack.zzzz: unknown"]
-
-
-def test_a_missing_section_is_named() -> None:
-    values = sections()
-    del values["register"]
-    with pytest.raises(UserError, match="register: missing"):
-        params.check(values, Path("params.yaml"))
 
 
 def test_a_suite_must_be_a_held_out_cluster() -> None:
@@ -97,10 +46,17 @@ def test_a_source_s_name_must_be_fit_for_a_path(name: str) -> None:
     assert any(line.strip().startswith("ingest.sources") for line in told)
 
 
-def test_related_clusters_are_excluded_with_the_held_out_one() -> None:
-    related = {"inference": ["paraphrase"], "sentiment": ["topic"]}
-    excluded = check(render={"related": related}).render.excluded()
+def test_a_related_cluster_is_excluded_by_the_held_out_one() -> None:
+    excluded = check(render={"related": {"inference": ["paraphrase"]}}).render.excluded()
     assert excluded == {"inference": "inference", "paraphrase": "inference"}
+
+
+@pytest.mark.parametrize("name", ["infrence", "sentiment"])
+def test_what_is_related_to_no_held_out_cluster_is_refused_with_the_remedy(name: str) -> None:
+    [_, told] = faults(render={"related": {name: ["paraphrase"]}})
+    assert told.startswith(f"  render: related: {name!r} is no held-out cluster")
+    assert "remove the entry" in told
+    assert ("did you mean inference?" in told) == (name == "infrence")
 
 
 def test_params_cannot_be_changed_once_read() -> None:
@@ -156,12 +112,6 @@ def test_an_unknown_command_tells_the_usage() -> None:
         params.main(["mend"])
 
 
-def test_a_value_that_may_have_two_types_is_one_fault_at_its_own_path() -> None:
-    head, fault = faults(train={"lora": {"target_modules": 5}})
-    assert head.endswith("1 fault")
-    assert fault.strip().startswith("train.lora.target_modules: ")
-
-
 @settings(deadline=None, database=None)
 @given(threads=st.integers(-10, 500), rank=st.integers(-10, 2_000))
 def test_a_number_is_accepted_exactly_within_its_range(threads: int, rank: int) -> None:
@@ -171,8 +121,3 @@ def test_a_number_is_accepted_exactly_within_its_range(threads: int, rank: int) 
     else:
         with pytest.raises(UserError):
             params.check(values, Path("params.yaml"))
-
-
-def test_a_related_cluster_is_excluded_by_the_held_out_one() -> None:
-    render = params.Render(examples=1, held_out=["inference"], related={"inference": ["paraphrase"], "topic": ["x"]})
-    assert render.excluded() == {"inference": "inference", "paraphrase": "inference"}

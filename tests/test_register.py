@@ -17,6 +17,7 @@ from tasks.examples import Example, read_examples, write_examples
 from tasks.records import person_digest, write_records
 from tasks.register import __main__ as register
 from tasks.register import trained_on
+from tasks.render.templates import Template, render
 from tests.data_fixtures import record
 from tests.project import Project
 
@@ -121,7 +122,7 @@ def test_a_version_tells_which_records_it_trained_on(in_project: Project) -> Non
 
 
 def test_a_person_s_records_are_found_by_name_and_stored_without_it(tmp_path: Path) -> None:
-    rows = [record(number)._replace(person="Ada Example" if number else "") for number in range(3)]
+    rows = [record(number)._replace(person=person_digest("Ada Example") if number else "") for number in range(3)]
     (tmp_path / "ingest/toy").mkdir(parents=True)
     write_records(tmp_path / "ingest/toy/records.parquet", rows)
     examples = [Example("e", row.id, row.task, row.cluster, "t", "h", "direct", ["a", "b"]) for row in rows[:2]]
@@ -129,6 +130,17 @@ def test_a_person_s_records_are_found_by_name_and_stored_without_it(tmp_path: Pa
     trained_on.write(tmp_path / "records.parquet", tmp_path / "examples.parquet", tmp_path / "ingest")
     stored = polars.read_parquet(tmp_path / "records.parquet").rows()
     assert stored == [(rows[0].id, ""), (rows[1].id, person_digest("Ada Example"))]
+
+
+def test_a_record_that_is_only_an_exemplar_was_trained_on(tmp_path: Path) -> None:
+    rows = [record(number) for number in range(3)]
+    (tmp_path / "ingest/toy").mkdir(parents=True)
+    write_records(tmp_path / "ingest/toy/records.parquet", rows)
+    write_examples(
+        tmp_path / "examples.parquet", [render(rows[0], Template(id="t", prompt="{{ premise }}"), rows[1:2])]
+    )
+    trained_on.write(tmp_path / "records.parquet", tmp_path / "examples.parquet", tmp_path / "ingest")
+    assert polars.read_parquet(tmp_path / "records.parquet")["record"].to_list() == [rows[0].id, rows[1].id]
 
 
 def test_a_run_shows_its_data_set_with_digest_and_card(in_project: Project) -> None:

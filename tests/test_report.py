@@ -45,6 +45,8 @@ def write_facts() -> None:
     for name, value in facts.items():
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(json.dumps(value))
+    Path("data/render/contamination").mkdir(exist_ok=True)
+    Path("data/render/contamination/dropped.jsonl").touch()
 
 
 @pytest.fixture(autouse=True)

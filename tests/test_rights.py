@@ -33,7 +33,16 @@ def run(allow: list[str], **source: Any) -> list[dict[str, Any]]:
 
 
 def owned(person: str) -> Record:
-    return Record("toy/toy/0123456789abcdef", "toy", "toy", "toy", "MIT", {"instruction": "a"}, ["b"], person=person)
+    return Record(
+        "toy/toy/0123456789abcdef",
+        "toy",
+        "toy",
+        "toy",
+        "MIT",
+        {"instruction": "a"},
+        ["b"],
+        person=person_digest(person),
+    )
 
 
 def test_a_licence_that_is_not_allowed_stops_the_run_and_tells_the_remedies() -> None:
@@ -78,6 +87,18 @@ def test_a_forgotten_person_s_records_are_left_out() -> None:
     gone, kept = (cleaner.sort(Usable("row 1", owned(person))) for person in (" Ada Example", "Bo"))
     assert gone == Reject("toy", "row 1", "forgotten: by person", "")
     assert kept == Usable("row 1", owned("Bo"))
+
+
+def test_a_person_s_records_are_forgotten_by_name_and_no_file_holds_it() -> None:
+    Path("rows.jsonl").write_bytes(
+        lines({**GOOD, "author": "Ada Example"}, {**OTHER, "author": "Bo"}, {"author": "Bo"})
+    )
+    first, second = run(["unknown"], person="author")
+    done = CliRunner().invoke(ingest.app, ["forget", "--person", "Ada Example"])
+    assert done.output.startswith(f"{first['id']}\n1 records of the last run are forgotten")
+    written = [path.read_bytes() for folder in ("data", "tasks") for path in Path(folder).rglob("*") if path.is_file()]
+    assert not [content for content in written if b"Ada" in content or b"Bo" in content]
+    assert run(["unknown"], person="author") == [second]
 
 
 def test_the_list_holds_no_name_and_grows() -> None:

@@ -1,5 +1,6 @@
 """Shards are read back as they were packed, and say so where a byte is missing or other."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -58,15 +59,19 @@ def test_parts_make_the_array_that_numpy_would_save(tmp_path: Path) -> None:
     assert (tmp_path / "tokens.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
 
 
-def test_whole_shards_pass_the_check(folder: Path) -> None:
+def test_the_index_holds_the_digest_of_every_array(folder: Path) -> None:
+    arrays = {name: np.load(folder / f"{name}.npy").tobytes() for name in store.KINDS}
+    told = {name: array["sha256"] for name, array in store.read_shards(folder).index["arrays"].items()}
+    assert told == {name: hashlib.sha256(content).hexdigest() for name, content in arrays.items()}
+
+
+@pytest.mark.parametrize("name", store.KINDS)
+def test_a_changed_byte_is_told_with_its_file(folder: Path, name: str) -> None:
     store.verify(folder)
-
-
-def test_a_changed_byte_is_told_with_its_file(folder: Path) -> None:
-    content = bytearray((folder / "tokens.npy").read_bytes())
+    content = bytearray((folder / f"{name}.npy").read_bytes())
     content[-1] ^= 1
-    (folder / "tokens.npy").write_bytes(content)
-    with pytest.raises(UserError, match=r"tokens\.npy: its digest is not that of index\.json"):
+    (folder / f"{name}.npy").write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name}\.npy: its digest is not that of index\.json"):
         store.verify(folder)
 
 

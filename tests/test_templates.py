@@ -129,18 +129,21 @@ def test_exemplars_stand_before_the_prompt_in_the_same_template() -> None:
         "Premise 2.\nOPTIONS:\n- yes\n- no\nno",
         "Premise 3.\nOPTIONS:\n- yes\n- no\nyes",
     ]
+    assert example.exemplars == ["toy/follows/2", "toy/follows/3"]
     assert example.turns == render(record(1), LISTED).turns
 
 
 def test_an_exemplar_that_the_template_does_not_fit_is_left_out() -> None:
     conversation = record(3)._replace(turns=["Hello."])
-    assert render(record(1), LISTED, [record(2, options=()), conversation]).shots == []
+    example = render(record(1), LISTED, [record(2, options=()), conversation, record(4)])
+    assert (len(example.shots), example.exemplars) == (1, ["toy/follows/4"])
 
 
 def test_an_exemplar_that_holds_a_long_answer_is_left_out() -> None:
     asked = record(1, output="The cat sat on the mat.", options=())
     telling = record(2, options=())._replace(fields={"premise": f"{asked.output} So?", "hypothesis": "None."})
-    assert render(asked, PLAIN, [telling]).shots == []
+    example = render(asked, PLAIN, [telling])
+    assert (example.shots, example.exemplars) == ([], [])
 
 
 def test_a_prompt_without_text_is_refused_with_its_record() -> None:

@@ -84,6 +84,8 @@ class Row(NamedTuple):
 
 
 def reject(origin: Origin, place: str, reason: str, value: object) -> Reject:
-    """A rejected row of `origin`."""
+    """A rejected row of `origin`, without the field that says whose it is."""
+    if isinstance(value, dict):
+        value = {name: held for name, held in value.items() if name != origin.person}
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return Reject(origin.name, place, reason, text[:_SHOWN].encode(errors="replace").decode())

@@ -57,9 +57,7 @@ class Forgotten(NamedTuple):
         """Why a record is left out. The same text under another source or task is left out with it."""
         if content_of(record.id) in self.contents:
             return "forgotten: by id"
-        if record.person and person_digest(record.person) in self.persons:
-            return "forgotten: by person"
-        return None
+        return "forgotten: by person" if record.person in self.persons else None
 
 
 def load(path: Path = FORGOTTEN) -> Forgotten:
@@ -90,9 +88,7 @@ def affected(folder: Path, forgotten: Forgotten) -> Iterator[str]:
             for batch in file.iter_batches(columns=["id", "person"]):
                 frame = pl.DataFrame(batch)
                 for identity, person in frame.iter_rows():
-                    if content_of(identity) in forgotten.contents or (
-                        person and person_digest(person) in forgotten.persons
-                    ):
+                    if content_of(identity) in forgotten.contents or person in forgotten.persons:
                         yield identity
 
 

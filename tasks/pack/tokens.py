@@ -120,7 +120,8 @@ def shape(row: Example) -> Shape:
 def shortened(sequence: Sequence, skeletons: dict[Shape, Skeleton], encode: Encode, row_tokens: int) -> Sequence:
     """The sequence without its first exemplars, as many as it takes to fit."""
     while len(sequence.ids) > row_tokens and sequence.example.shots:
-        fewer = sequence.example._replace(shots=sequence.example.shots[1:])
+        row = sequence.example
+        fewer = row._replace(shots=row.shots[1:], exemplars=row.exemplars[1:])
         sequence = next(sequences([fewer], skeletons, encode))
     return sequence
 

@@ -51,7 +51,7 @@ def ensure() -> None:
     wanted = params.load().register_
     summary = json.loads((REPORT / "summary.json").read_text(encoding="utf-8"))
     made_from = json.loads(LINEAGE.read_text(encoding="utf-8"))
-    candidate = registry.Candidate(wanted.name, BASE, ADAPTER, REPORT, TRAINED_ON, made_from, tracking.flat(summary))
+    candidate = registry.Candidate(wanted.name, BASE, ADAPTER, REPORT, TRAINED_ON, made_from, params.dotted(summary))
     inputs, history = (
         json.loads((ADAPTER / name).read_text(encoding="utf-8")) for name in ("inputs.json", "history.json")
     )

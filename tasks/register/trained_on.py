@@ -20,20 +20,19 @@ SCHEMA = pl.Schema({"record": pl.String(), "person": pl.String()})
 
 
 def write(path: Path, examples: Path, ingested: Path) -> None:
-    """Write the table of the records that `examples` were rendered from, in the order of the ingested sources.
+    """Write the table of the records that stand in `examples`, in the order of the ingested sources.
 
-    Packing may have left out an example that was too long; its record stands here all the same, since a claim that a
+    A record stands in one that was rendered from it, and in those whose exemplar it is. Packing may have left out an
+    example that was too long, or its first exemplars; their records stand here all the same, since a claim that a
     record was not trained on must be safe.
     """
-    used = {name for frame in tables.read_frames(examples, ["record"]) for name in frame["record"]}
+    used: set[str] = set()
+    for frame in tables.read_frames(examples, ["record", "exemplars"]):
+        used.update(frame["record"], frame["exemplars"].explode().drop_nulls())
     with tables.TableWriter(path, SCHEMA) as table:
         for source in sorted(ingested.glob("*/records.parquet")):
             for frame in tables.read_frames(source, ["id", "person"]):
-                rows = [
-                    (name, person_digest(person) if person else "")
-                    for name, person in frame.iter_rows()
-                    if name in used
-                ]
+                rows = [row for row in frame.iter_rows() if row[0] in used]
                 table.write(tables.frame_of(rows, SCHEMA))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import typer
 
 from tasks import console, errors, examples, guards, outputs, params, tables
+from tasks.records import write_records
 from tasks.render import benchmarks, decontaminate, holdout, index, mixture, rendering, tally, templates
 from tasks.render import lint as linter
 from tasks.render.catalogue import Catalogue, Mask
@@ -81,7 +82,7 @@ def write_examples(
 ) -> Tally:
     """Write the training and the validation examples, and count the first."""
     exemplars = scratch / "exemplars.parquet"
-    rendering.write_exemplars(listed, choice.training, wanted, exemplars)
+    write_records(exemplars, rendering.exemplars(listed, choice.training, wanted))
     bank = templates.load_bank()
     counted = Tally(one.hash for own in bank.templates.values() for one in own if one.lists_options)
     training = counted.passing(rendering.rendered(listed, choice.training, exemplars, wanted))
@@ -114,11 +115,22 @@ def preview(
     everything, bank = params.load(), templates.load_bank()
     listed = Catalogue.read(records, list(everything.ingest.sources), everything.render.seed)
     guards.known("task", [task] if task else [], {one.name for one in listed.tasks})
+    pools = pools_before_decontamination(listed, everything)
     for record in sorted(listed.records(first_of(listed, task, number)), key=lambda record: record.task):
-        shown = rendering.example(record, bank, everything.render, [])
+        shown = rendering.example(record, bank, everything.render, pools.get((record.cluster, record.task), []))
         console.console.rule(f"[bold]{shown.cluster} / {shown.task}[/] · {shown.template} ({shown.kind})")
         console.console.print(shown.prompt, markup=False)
         console.console.print(shown.completion, markup=False, style="green")
+
+
+def pools_before_decontamination(listed: Catalogue, everything: params.Params) -> rendering.Pools:
+    """The exemplars of each task as a run would take them if no record shared text with a benchmark."""
+    wanted = everything.render
+    if not wanted.few_shot.share:
+        return {}
+    trainable = holdout.split(listed, everything).training
+    choice = mixture.choose(listed, trainable, np.ones(len(trainable), bool), wanted)
+    return rendering.pooled(rendering.exemplars(listed, choice.training, wanted))
 
 
 def first_of(listed: Catalogue, task: str | None, number: int) -> Mask:
@@ -148,11 +160,10 @@ def _summarise(
 def lint(
     bank: Annotated[Path, typer.Argument(help="A folder of template files.")] = Path("tasks/render/templates"),
     records: Records = Path("data/ingest"),
-    least: Annotated[int, typer.Option(help="Templates of a task; fewer get a note.", min=1)] = 8,
 ) -> None:
     """Check template files against sample records; exit status 1 where there is an error."""
     tasks = {path.stem for path in bank.rglob("*.yaml")}
-    findings = list(linter.lint(bank, samples(records, tasks), least))
+    findings = list(linter.lint(bank, samples(records, tasks)))
     for path, found in findings:
         place = f"{path}: {found.template}" if found.template else f"{path}"
         console.console.print(

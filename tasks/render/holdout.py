@@ -53,8 +53,7 @@ def excluded(tasks: list[Task], wanted: Render) -> dict[str, str]:
     """
     clusters = {task.cluster for task in tasks}
     guards.known("render.held_out", wanted.held_out, clusters)
-    related = {*wanted.related, *(name for names in wanted.related.values() for name in names)}
-    guards.known("render.related", related, clusters)
+    guards.known("render.related", {name for names in wanted.related.values() for name in names}, clusters)
     guards.known("render.weights", wanted.weights, {name for task in tasks for name in task})
     listed = held_out_tasks(wanted.held_out_tasks) if wanted.held_out_tasks else {}
     by_task = {task.cluster: listed[plain(task.name)] for task in tasks if plain(task.name) in listed}

@@ -17,6 +17,9 @@ from tasks.sandbox import names_in
 ALIKE = 0.9
 """Share of words in common, in order, from which two wordings count as one."""
 
+LEAST = 8
+"""Templates of a task; with fewer their wording is learnt by heart, so that fewer get a note."""
+
 _MARKUP = re.compile(r"""{{(?:'[^']*'|"[^"]*"|[^{}'"])*}}|{%.*?%}|{#.*?#}""", re.DOTALL)
 """Jinja2's expressions, with texts that may hold braces, its statements and its comments."""
 
@@ -30,10 +33,10 @@ class Finding(NamedTuple):
     error: bool = True
 
 
-def lint(folder: Path, samples: Mapping[str, list[Record]], least: int) -> Iterator[tuple[Path, Finding]]:
+def lint(folder: Path, samples: Mapping[str, list[Record]]) -> Iterator[tuple[Path, Finding]]:
     """The findings in each template file of `folder`, judged by sample records of each task.
 
-    A file of fewer than `least` templates gets a note. Raises UserError where the folder holds no template file.
+    Raises UserError where the folder holds no template file.
     """
     paths = sorted(folder.rglob("*.yaml"))
     if not paths:
@@ -44,11 +47,11 @@ def lint(folder: Path, samples: Mapping[str, list[Record]], least: int) -> Itera
         except UserError as error:
             yield path, Finding("", str(error).removeprefix(f"{path}: "), "write what the message asks for")
             continue
-        for finding in check(templates, samples.get(path.stem, []), least):
+        for finding in check(templates, samples.get(path.stem, [])):
             yield path, finding
 
 
-def check(templates: Sequence[Template], records: Sequence[Record], least: int) -> Iterator[Finding]:
+def check(templates: Sequence[Template], records: Sequence[Record]) -> Iterator[Finding]:
     """The findings in the templates of one task."""
     for template in templates:
         yield from _written(template)
@@ -61,8 +64,8 @@ def check(templates: Sequence[Template], records: Sequence[Record], least: int) 
         yield from itertools.chain.from_iterable(_rendered(template, records) for template in sound)
     else:
         yield Finding("", "no record of this task is known, so nothing was rendered", "ingest its source first", False)
-    if len(templates) < least:
-        yield Finding("", f"{len(templates)} templates", f"write {least}, so that no wording is learnt by heart", False)
+    if len(templates) < LEAST:
+        yield Finding("", f"{len(templates)} templates", f"write {LEAST}, so that no wording is learnt by heart", False)
 
 
 def _written(template: Template) -> Iterator[Finding]:

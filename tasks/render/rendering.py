@@ -2,7 +2,7 @@
 
 import functools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -12,13 +12,16 @@ import polars as pl
 from tasks import examples, parallel, tables
 from tasks.examples import Example
 from tasks.params import Render
-from tasks.records import Record, from_frame, read_records, write_records
+from tasks.records import Record, from_frame, read_records
 from tasks.render import draws, templates
 from tasks.render.catalogue import Catalogue, Group, Mask
 from tasks.render.templates import Bank
 
 POOL = 48
 """Training records of a task from which its exemplars are drawn: the first ones by key."""
+
+Pools = dict[tuple[str, str], list[Record]]
+"""Exemplars by cluster and task."""
 
 
 def rendered(catalogue: Catalogue, chosen: Mask, exemplars: Path, wanted: Render) -> Iterator[pl.DataFrame]:
@@ -27,10 +30,18 @@ def rendered(catalogue: Catalogue, chosen: Mask, exemplars: Path, wanted: Render
     return parallel.ordered(work, catalogue.parts(chosen))
 
 
-def write_exemplars(catalogue: Catalogue, training: Mask, wanted: Render, path: Path) -> None:
-    """Write the records from which exemplars are drawn: of the training side alone, and none where none are wanted."""
+def exemplars(catalogue: Catalogue, training: Mask, wanted: Render) -> Iterator[Record]:
+    """The records from which exemplars are drawn: of the training side alone, and none where none are wanted."""
     most = np.full(len(catalogue.tasks), POOL if wanted.few_shot.share else 0)
-    write_records(path, catalogue.records(catalogue.first(training, most)))
+    return catalogue.records(catalogue.first(training, most))
+
+
+def pooled(exemplars: Iterable[Record]) -> Pools:
+    """The exemplars of each task."""
+    pools: Pools = defaultdict(list)
+    for record in exemplars:
+        pools[record.cluster, record.task].append(record)
+    return dict(pools)
 
 
 def example(record: Record, bank: Bank, wanted: Render, pool: list[Record]) -> Example:
@@ -52,8 +63,5 @@ def _bank() -> Bank:
 
 
 @cache
-def _pools(path: Path) -> dict[tuple[str, str], list[Record]]:
-    pools: dict[tuple[str, str], list[Record]] = defaultdict(list)
-    for record in read_records(path):
-        pools[record.cluster, record.task].append(record)
-    return dict(pools)
+def _pools(path: Path) -> Pools:
+    return pooled(read_records(path))

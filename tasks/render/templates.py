@@ -120,9 +120,10 @@ def render(record: Record, template: Template, exemplars: Sequence[Record] = ())
     A conversation is taken as it is, without exemplars. Raises UserError where the template fails or gives no text.
     """
     if record.turns:
-        template, turns = CONVERSATION, [*record.turns, record.output]
+        template, turns, exemplars = CONVERSATION, [*record.turns, record.output], ()
     else:
         turns = _fill(record, template)
+    shots = _shots(exemplars, template, turns[-1])
     return Example(
         f"{record.id}/{template.id}",
         record.id,
@@ -132,8 +133,9 @@ def render(record: Record, template: Template, exemplars: Sequence[Record] = ())
         template.hash,
         template.kind,
         turns,
-        _shots(exemplars, template, turns[-1]) if exemplars and not record.turns else [],
+        list(shots.values()),
         record.system,
+        list(shots),
     )
 
 
@@ -158,10 +160,11 @@ def _fill(record: Record, template: Template) -> list[str]:
     return turns
 
 
-def _shots(exemplars: Sequence[Record], template: Template, answer: str) -> list[str]:
+def _shots(exemplars: Sequence[Record], template: Template, answer: str) -> dict[str, str]:
+    """The rendered exemplars by their records' ids, in order."""
     fitting = (one for one in exemplars if not one.turns and not missing(one, template))
-    shots = ("\n".join(_fill(one, template)) for one in fitting)
-    return [shot for shot in shots if not gives_away(shot, answer)]
+    shots = {one.id: "\n".join(_fill(one, template)) for one in fitting}
+    return {name: shot for name, shot in shots.items() if not gives_away(shot, answer)}
 
 
 def _unfitting(record: Record, templates: Sequence[Template]) -> UserError:

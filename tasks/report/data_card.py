@@ -12,16 +12,13 @@ def read_cards(ingested: Path) -> list[Card]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(ingested.glob("*/card.json"))]
 
 
-def dropped(contamination: Path) -> int | None:
-    """How many records share text with a benchmark and were dropped; None where it was not looked for."""
-    path = contamination / "dropped.jsonl"
-    if not path.is_file():
-        return None
-    with path.open(encoding="utf-8") as lines:
+def dropped(contamination: Path) -> int:
+    """How many records share text with a benchmark and were dropped."""
+    with (contamination / "dropped.jsonl").open(encoding="utf-8") as lines:
         return sum(1 for _ in lines)
 
 
-def profile(cards: list[Card], examples: int, contaminated: int | None) -> Card:
+def profile(cards: list[Card], examples: int, contaminated: int) -> Card:
     """The card's totals, as MLflow shows them with the data set."""
     return {
         "sources": len(cards),
@@ -37,13 +34,13 @@ def profile(cards: list[Card], examples: int, contaminated: int | None) -> Card:
 
 def page(cards: list[Card], totals: Card) -> str:
     """The card in Markdown."""
-    share = "was not looked for" if totals["contaminated"] is None else f"dropped {totals['contaminated']:,} records"
     return "\n".join(
         [
             "# Data card",
             "",
             f"{totals['examples']:,} training examples, drawn from {totals['records']:,} records of"
-            f" {totals['sources']} sources; the overlap with benchmarks {share}.",
+            f" {totals['sources']} sources; {totals['contaminated']:,} records were dropped for their overlap with"
+            " benchmarks.",
             "",
             _table(
                 ["source", "format", "rows", "records", "tasks", "clusters", "conversations", "licences"],

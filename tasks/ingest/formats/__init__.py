@@ -24,7 +24,7 @@ from tasks.ingest.formats import (
 )
 from tasks.ingest.formats.form import Format, Unusable, optional
 from tasks.ingest.origin import Origin, Row, Usable, reject
-from tasks.records import Record, Reject
+from tasks.records import Record, Reject, person_digest
 
 _FORMS = (
     starter, superni, self_instruct, unnatural, messages, sharegpt, dolly, alpaca, gpteacher, prompt_response, labelled,
@@ -99,9 +99,10 @@ def _named(record: Record, row: Row, origin: Origin) -> Record:
 
 
 def _person(values: dict[str, Any], name: str) -> str:
-    """Whose row it is, by a name or a number."""
+    """Whose row it is, by a digest of the name or the number; empty where the row does not say it."""
     value = values.get(name)
-    return str(value) if isinstance(value, int) else optional(values, name)
+    told = str(value) if isinstance(value, int) else optional(values, name)
+    return person_digest(told) if told.strip() else ""
 
 
 def _first_rows(origin: Origin) -> list[dict[str, Any]]:
