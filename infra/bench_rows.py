@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-DIFFERENT = 20_000
+DIFFERENT = 80_000
 """Functions that are looked for; more rows are these again, each with a number of its own."""
 
 
