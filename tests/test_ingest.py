@@ -204,6 +204,19 @@ def test_the_same_file_gives_the_same_bytes() -> None:
     assert written[0] == written[1]
 
 
+def test_the_command_reads_a_source_of_several_parts_in_processes_of_its_own() -> None:
+    rows = [{"instruction": f"Say {number}.", "output": f"{number}"} for number in range(5_000)]
+    here, _ = ingest(json.dumps(rows).encode(), "rows.json")
+    done = subprocess.run(
+        [sys.executable, "-m", "tasks.ingest", "run", "toy"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert counts(done.stdout.replace(",", "")) == {"rows": 5_000, "records": 5_000, "rejects": 0}, done.stderr
+    assert read("data/ingest/toy/records.parquet") == here
+
+
 def test_a_record_s_id_does_not_depend_on_its_place() -> None:
     one, _ = ingest(lines(GOOD, OTHER))
     two, _ = ingest(lines(OTHER, GOOD))
