@@ -3,6 +3,7 @@
 import ast
 import itertools
 import json
+import re
 import sysconfig
 import textwrap
 from collections.abc import Iterator
@@ -12,6 +13,10 @@ from typing import NamedTuple
 
 DIFFERENT = 80_000
 """Functions that are looked for; more rows are these again, each with a number of its own."""
+
+
+_TAG = re.compile(r"<\|?\w+\|?>")
+"""What may be the name of a special token: text to this project, and markup to `apply_chat_template`."""
 
 
 class Documented(NamedTuple):
@@ -54,6 +59,6 @@ def documented(folder: Path) -> Iterator[Documented]:
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 docstring = ast.get_docstring(node) or ""
-                if 80 <= len(docstring) <= 1_500:
-                    head = "\n".join(lines[node.lineno - 1 : node.body[0].lineno - 1])
-                    yield Documented(node.name, textwrap.dedent(head)[:600], docstring)
+                head = textwrap.dedent("\n".join(lines[node.lineno - 1 : node.body[0].lineno - 1]))[:600]
+                if 80 <= len(docstring) <= 1_500 and not _TAG.search(head + docstring):
+                    yield Documented(node.name, head, docstring)
