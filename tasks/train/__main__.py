@@ -51,6 +51,7 @@ def run(
         with outputs.whole_folder(out) as folder:
             save_adapter(trainer.model, folder, base)
             outputs.write_json(folder / "history.json", history.history_of(trainer.state.log_history))
+            outputs.write_json(folder / "validation.json", history.validation_curve(trainer.state.log_history))
             outputs.write_json(folder / "inputs.json", inputs)
             outputs.write_json(folder / "training.json", described)
     checkpoints.clear()

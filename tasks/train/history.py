@@ -32,6 +32,11 @@ def validations(logs: Logs) -> list[tuple[int, float]]:
     return [(int(log["step"]), log["eval_loss"]) for log in logs if "eval_loss" in log]
 
 
+def validation_curve(logs: Logs) -> Logs:
+    """The validations as DVC plots them beside the training loss: a gap in a line would hide it."""
+    return [{"step": step, "loss": loss} for step, loss in validations(logs)]
+
+
 def best_step(logs: Logs) -> int | None:
     """The step of the lowest validation loss, the first of equal ones; None before the first validation."""
     return min(validations(logs), key=lambda taken: taken[1], default=(None,))[0]
