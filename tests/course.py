@@ -85,11 +85,14 @@ class Course(Project):
                     os.killpg(process.pid, signal.SIGKILL)
 
 
-def make(root: Path, kind: str = "with_bos") -> Course:
-    """A course in `root`, its MLflow made."""
-    made = Course(project.make(root, kind).root)
+def make(root: Path, base: Path | None = None) -> Course:
+    """A course in `root` on the base model in this folder, or on a tiny one."""
+    made = Course(project.make(root, "with_bos").root)
     path = root / "params.yaml"
     everything = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if base is not None:
+        everything["model"] |= {"name": str(base.resolve()), "revision": outputs.digest_path(base)}
+        everything["compute"]["dtype"] = "auto"
     everything["render"] |= {"validation": 0.2}
     everything["pack"]["row_tokens"] = 400
     path.write_text(yaml.safe_dump(everything, sort_keys=False), encoding="utf-8")

@@ -184,6 +184,17 @@ def test_a_half_written_checkpoint_is_passed_over_for_the_one_before(store: Chec
     assert store.newest() == store.path(1)
 
 
+def test_a_checkpoint_is_written_beside_its_place(store: Checkpoints) -> None:
+    assert store.scratch / "checkpoint-3" != store.path(3)
+    with store.storing(3):
+        folder = store.scratch / "checkpoint-3"
+        folder.mkdir(parents=True)
+        (folder / "trainer_state.json").write_text(json.dumps({"log_history": []}))
+        assert store.steps() == [1, 2]
+        assert not store.path(3).exists()
+    assert store.steps() == [1, 2, 3]
+
+
 def test_what_was_not_finished_is_no_checkpoint(store: Checkpoints) -> None:
     with pytest.raises(KeyboardInterrupt), store.storing(3):
         (store.scratch / "checkpoint-3").mkdir(parents=True)
