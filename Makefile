@@ -13,7 +13,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 .PHONY: help run quick plan test mutants soak-resume bench-data lint format ui clean
 
 help: ## say what each command does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY) ## set up, and run the whole pipeline: data, training, evaluation, report, registration
 	@python -m flows.pipeline
