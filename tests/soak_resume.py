@@ -34,9 +34,9 @@ def moments(seed: int) -> list[tuple[str, int]]:
     chance = random.Random(seed)
     early = TRAINING * 2 + chance.choices(TRAINING, k=KILLS - 2 * len(MOMENTS))
     chance.shuffle(early)
-    return [(name, chance.randint(1, 10 if name == "step" else 5)) for name in early] + [
-        (name, 1) for name in ENDING * 2
-    ]
+    counts = [(name, chance.randint(1, 10 if name == "step" else 5)) for name in early]
+    # A run that MLflow has as finished is not closed a second time, so the moments behind that come last.
+    return counts + [(name, 1) for name in ENDING for _ in range(2)]
 
 
 def kill(made: Course, moment: str, count: int, delay: float) -> dict[str, Any]:

@@ -20,22 +20,9 @@ from tasks.guards import GuardError
 from tasks.shards import VALIDATION, Shards, read_shards
 from tasks.train import history, training
 from tasks.train.control import ControlledTrainer
-from tests import course
 from tests.course import Course
 
 PLAIN = {"validate_steps": None, "checkpoint_minutes": 5}
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Course:
-    """A training that has not begun."""
-    return course.make(tmp_path_factory.mktemp("prepared"))
-
-
-@pytest.fixture
-def begun(prepared: Course, tmp_path: Path) -> Course:
-    """A training of its own for each test."""
-    return prepared.copy(tmp_path)
 
 
 def read(made: Course, name: str) -> Any:

@@ -116,6 +116,12 @@ def test_a_gradient_far_above_the_usual_one_is_stopped(gradient: float, usual: f
     assert stops(guards.gradient_is_sound, "step 3", float("inf"), float("inf"))
 
 
+@given(st.floats(min_value=0) | ODD)
+def test_an_adapter_passes_just_where_it_moves_logits_and_packing_where_it_moves_none(difference: float) -> None:
+    assert stops(guards.adapter_changes_logits, difference) is not (difference > 0)
+    assert stops(guards.sequences_are_apart, difference) is not (difference == 0)
+
+
 def test_a_base_model_that_holds_other_than_numbers_is_stopped() -> None:
     guards.weights_are_finite("models/base", [])
     with pytest.raises(GuardError, match=r"models/base: .*: a, b, c and 1 more"):

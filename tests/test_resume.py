@@ -17,26 +17,14 @@ from tasks.errors import UserError
 from tasks.train.checkpoints import SEAL, Checkpoints
 from tasks.train.control import ControlledTrainer
 from tasks.train.stopping import StoppedError
-from tests import course, kills
+from tests import kills
 from tests.course import Course
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Course:
-    """A training that has not begun."""
-    return course.make(tmp_path_factory.mktemp("prepared"))
 
 
 @pytest.fixture(scope="module")
 def expected(prepared: Course, tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the training gives that is never interrupted."""
     return prepared.copy(tmp_path_factory.mktemp("expected")).train()
-
-
-@pytest.fixture
-def begun(prepared: Course, tmp_path: Path) -> Course:
-    """A training of its own for each test."""
-    return prepared.copy(tmp_path)
 
 
 def runs(made: Course) -> list[Any]:
