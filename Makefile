@@ -10,10 +10,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick plan test mutants bench-data lint format ui clean
+.PHONY: help run quick plan test mutants soak-resume bench-data lint format ui clean
 
 help: ## say what each command does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY) ## set up, and run the whole pipeline: data, training, evaluation, report, registration
 	@python -m flows.pipeline
@@ -29,6 +29,9 @@ test: $(READY) ## set up, and pass the tests
 
 mutants: $(READY) ## break guards, masks, spans and hold-out on purpose: each must fail its test
 	@python -m tests.mutants $(ARGS)
+
+soak-resume: $(READY) ## kill a training at twenty moments and compare its adapter with an undisturbed one's (ARGS=BASE)
+	@python -m tests.soak_resume $(ARGS)
 
 bench-data: $(READY) ## from source to token shards, beside the tokenizer alone and datasets.map (build/bench/data.json)
 	@python -m infra.bench_data

@@ -1,5 +1,6 @@
 """Guards: what must hold in every run, whatever the model and the data. A guard that fires stops the run."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 from tasks import errors
@@ -73,6 +74,29 @@ def sequences_are_apart(difference: float) -> None:
             f"packed sequences see each other: changing one moved its neighbour's logits by {difference:.3g};"
             " this model's attention does not take part in packing"
         )
+
+
+def weights_are_finite(where: str, names: Collection[str]) -> None:
+    """The base model holds numbers alone; `names` are its weights that do not."""
+    if names:
+        shown = ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        raise GuardError(
+            f"{where}: the base model's weights hold values that are no finite numbers: {shown};"
+            " its file is damaged, or its numbers do not fit compute.dtype; run: dvc repro -f fetch"
+        )
+
+
+def loss_is_sound(where: str, loss: float, guessing: float) -> None:
+    """A loss is a number, and below twice that of `guessing`, which finds all tokens of the vocabulary alike."""
+    if not loss < 2 * guessing:
+        raise GuardError(f"{where}: the loss is {loss:.4g}, and guessing has {guessing:.4g}: training has come apart")
+
+
+def gradient_is_sound(where: str, gradient: float, usual: float) -> None:
+    """A gradient's norm is a finite number, and below a thousand times the `usual` one."""
+    if not gradient < min(1_000 * usual, math.inf):
+        compared = f", and {usual:.4g} is usual" if math.isfinite(usual) else ""
+        raise GuardError(f"{where}: the gradient's norm is {gradient:.4g}{compared}: training has come apart")
 
 
 def same_chat(trained: str, evaluated: str) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,14 +46,20 @@ def load_base(folder: Path, compute: Compute, attention: str = "sdpa") -> Any:
     return model.to(device())
 
 
+@contextmanager
+def under_peft() -> Iterator[None]:
+    """PEFT 0.21 asks transformers 5.23 for a property under a name that goes away with version 6; no user's concern."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
+
+
 def apply_adapter(model: Any, folder: Path) -> Any:
     """`model` with the adapter of `folder` merged into its weights by PEFT, as the registered version does it too.
 
     Merged, it computes at the base's speed; the small products of a rank-16 adapter would cost a fifth of it.
     """
-    with warnings.catch_warnings():
-        # PEFT 0.21 asks transformers 5.23 for a property under a name that goes away with version 6.
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+    with under_peft():
         adapted = PeftModel.from_pretrained(model, folder, is_trainable=False)
     # PEFT leaves the weights frozen, and torch multiplies a strided slice with a frozen matrix by copying that matrix
     # for each row: 4 GB for the default model's output layer when 75 prompts are answered together.

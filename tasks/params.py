@@ -226,6 +226,8 @@ class Train(Section):
     """Passes over the token shards."""
     max_steps: int | None = Field(default=None, ge=1)
     """Optimiser steps at most; null runs all epochs."""
+    tokens: int | None = Field(default=None, ge=1)
+    """Tokens to train on at most, counted in mean rows; null runs all epochs."""
     rows_per_step: int = Field(default=1, ge=1, le=65_536)
     """Packed rows of one optimiser step."""
     learning_rate: float = Field(default=4e-4, gt=0, le=1)
@@ -238,8 +240,23 @@ class Train(Section):
     """AdamW's weight decay."""
     max_gradient_norm: float = Field(default=1.0, gt=0)
     """Gradients are scaled down to this norm."""
+    validate_steps: int | None = Field(default=None, ge=1)
+    """Optimiser steps between validations, with one at the end; the result is the adapter of the lowest loss.
+
+    It needs `render.validation`. Null validates never, and the result is the last step's adapter.
+    """
+    patience: int | None = Field(default=None, ge=1)
+    """Validations without a new lowest loss that end the training; null never ends it early."""
+    checkpoint_minutes: float = Field(default=5.0, ge=0)
+    """Minutes between checkpoints; 0 writes one after every step. It changes no byte of the adapter."""
     lora: Lora = Lora()
     """The adapter."""
+
+    @model_validator(mode="after")
+    def _patience_counts_validations(self) -> "Train":
+        if self.patience is not None and self.validate_steps is None:
+            raise ValueError("`patience` counts validations: set `validate_steps` too")
+        return self
 
 
 class Evaluate(Section):

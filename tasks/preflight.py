@@ -14,6 +14,8 @@ def load(path: Path = Path("params.yaml")) -> Params:
     found = [fault for name, source in wanted.ingest.sources.items() for fault in _source(name, source)]
     if wanted.render.held_out_tasks is not None:
         found += _missing("render.held_out_tasks", Path(wanted.render.held_out_tasks))
+    if wanted.train.validate_steps is not None and not wanted.render.validation:
+        found.append("train.validate_steps: there is nothing to validate on: set render.validation above 0")
     if found:
         raise faults.refusal(path, found)
     return wanted

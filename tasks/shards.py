@@ -17,6 +17,9 @@ Ints = npt.NDArray[np.int64]
 KINDS = {"tokens": "<i4", "supervised": "|b1", "boundaries": "<i8", "members": "<i8", "rows": "<i8"}
 """The arrays of shards, and the number format of each."""
 
+VALIDATION = "validation"
+"""The folder, among a training's shards, of those for the validation loss."""
+
 
 @dataclass(frozen=True)
 class Shards:

@@ -62,6 +62,12 @@ def read_frames(path: Path, columns: list[str] | None = None) -> Iterator[pl.Dat
             yield cast(pl.DataFrame, pl.from_arrow(file.read_row_group(number, columns=columns)))
 
 
+def count(path: Path) -> int:
+    """The rows of a Parquet file."""
+    with pq.ParquetFile(path) as file:
+        return int(file.metadata.num_rows)
+
+
 def read_group(path: Path, number: int, columns: list[str] | None = None) -> pl.DataFrame:
     """One row group of a Parquet file."""
     with pq.ParquetFile(path) as file:

@@ -1,5 +1,6 @@
 """MLflow runs of training: owned from start to end, found by fingerprint, and rebuilt from the declared history."""
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus
+from mlflow.system_metrics import system_metrics_monitor
 
 from tasks import outputs, settings
 from tasks.params import dotted
@@ -75,6 +77,22 @@ def training_run(experiment: str, fingerprint: str, params: Mapping[str, Any]) -
         api.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.FAILED))
         raise
     api.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.FINISHED))
+
+
+@contextmanager
+def system_metrics(run: TrainingRun) -> Iterator[None]:
+    """While the block runs, MLflow notes load, memory, disk and network of this machine with the run."""
+    if run.known:
+        yield
+        return
+    logging.getLogger(system_metrics_monitor.__name__).setLevel(logging.WARNING)  # it tells when it starts and ends
+    make: Any = system_metrics_monitor.SystemMetricsMonitor
+    monitor = make(run.id, resume_logging=True, tracking_uri=settings.tracking_uri())
+    monitor.start()
+    try:
+        yield
+    finally:
+        monitor.finish()
 
 
 def ensure_run(

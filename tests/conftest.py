@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tasks.chat import Chat
-from tests import debian, tiny
+from tests import course, debian, tiny
+from tests.course import Course
 from tests.project import Project, make
 
 
@@ -36,6 +37,18 @@ def in_project(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pr
     with monkeypatch.context() as patch:
         project.enter(patch)
         yield project
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Course:
+    """A training that has not begun."""
+    return course.make(tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture
+def begun(prepared: Course, tmp_path: Path) -> Course:
+    """A training of its own for each test."""
+    return prepared.copy(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,10 @@
 """Each guard lets the right thing through and stops the wrong one."""
 
+from collections.abc import Callable
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks import guards
 from tasks.errors import UserError
@@ -53,6 +57,84 @@ def test_neighbours_that_see_each_other_are_stopped(difference: float) -> None:
     guards.sequences_are_apart(0.0)
     with pytest.raises(GuardError, match="see each other"):
         guards.sequences_are_apart(difference)
+
+
+ODD = st.sampled_from([float("nan"), float("inf"), float("-inf")])
+UNSEEN = {"inference": "inference", "paraphrase": "inference"}
+
+
+@given(st.lists(st.booleans(), max_size=20))
+def test_a_batch_passes_just_where_some_token_is_supervised(supervised: list[bool]) -> None:
+    assert stops(guards.supervised_somewhere, "b", supervised) is (True not in supervised)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=8), st.booleans(), st.integers(0, 3))
+def test_an_end_of_turn_passes_just_where_it_is_last_and_learnt(ids: list[int], learnt: bool, end: int) -> None:
+    assert stops(guards.end_of_turn_supervised, "e", ids, [learnt] * len(ids), end) is not (learnt and ids[-1] == end)
+
+
+@given(st.lists(st.integers(0, 2), max_size=6), st.sampled_from([None, 0, 1]))
+def test_a_bos_is_stopped_just_where_two_begin_the_sequence(ids: list[int], bos: int | None) -> None:
+    assert stops(guards.only_one_bos, "e", ids, bos) is (bos is not None and ids[:2] == [bos, bos])
+
+
+@given(st.lists(st.integers(0, 2), max_size=4), st.lists(st.integers(0, 2), max_size=4))
+def test_a_prompt_passes_before_any_answer_and_stops_where_its_last_token_differs(
+    prompt: list[int], answer: list[int]
+) -> None:
+    assert not stops(guards.prompt_is_prefix, "e", prompt, prompt + answer)
+    if prompt:
+        assert stops(guards.prompt_is_prefix, "e", prompt, [*prompt[:-1], prompt[-1] + 1, *answer])
+
+
+@given(st.lists(st.integers(0, 2), max_size=6), st.lists(st.integers(0, 2), max_size=6))
+def test_tokens_pass_just_where_they_are_those_of_the_whole(assembled: list[int], whole: list[int]) -> None:
+    assert stops(guards.same_tokens, "e", assembled, whole) is (assembled != whole)
+
+
+@given(st.dictionaries(st.sampled_from(["inference", "paraphrase", "topic", "sentiment"]), st.just("e1")))
+def test_training_clusters_pass_just_where_none_is_held_out(clusters: dict[str, str]) -> None:
+    assert stops(guards.not_trained_on, clusters, UNSEEN) is bool(clusters.keys() & UNSEEN.keys())
+
+
+@given(st.floats(0, 20), st.floats(1, 12))
+def test_a_loss_passes_just_below_twice_that_of_guessing(loss: float, guessing: float) -> None:
+    assert stops(guards.loss_is_sound, "step 3", loss, guessing) is (loss >= 2 * guessing)
+
+
+@given(ODD.filter(lambda value: value != float("-inf")))
+def test_a_loss_that_is_no_number_or_far_from_guessing_is_stopped(loss: float) -> None:
+    with pytest.raises(GuardError, match="step 3: the loss is "):
+        guards.loss_is_sound("step 3", loss, 6.5)
+
+
+@given(st.floats(0, 1e9), st.floats(1e-3, 1e3))
+def test_a_gradient_far_above_the_usual_one_is_stopped(gradient: float, usual: float) -> None:
+    assert stops(guards.gradient_is_sound, "step 3", gradient, usual) is (gradient >= 1_000 * usual)
+    assert not stops(guards.gradient_is_sound, "step 3", gradient, float("inf"))
+    assert stops(guards.gradient_is_sound, "step 3", float("nan"), usual)
+    assert stops(guards.gradient_is_sound, "step 3", float("inf"), float("inf"))
+
+
+@given(st.floats(min_value=0) | ODD)
+def test_an_adapter_passes_just_where_it_moves_logits_and_packing_where_it_moves_none(difference: float) -> None:
+    assert stops(guards.adapter_changes_logits, difference) is not (difference > 0)
+    assert stops(guards.sequences_are_apart, difference) is not (difference == 0)
+
+
+def test_a_base_model_that_holds_other_than_numbers_is_stopped() -> None:
+    guards.weights_are_finite("models/base", [])
+    with pytest.raises(GuardError, match=r"models/base: .*: a, b, c and 1 more"):
+        guards.weights_are_finite("models/base", ["d", "c", "b", "a"])
+
+
+def stops(guard: Callable[..., None], *values: object) -> bool:
+    """Whether the guard fires."""
+    try:
+        guard(*values)
+    except GuardError:
+        return True
+    return False
 
 
 def test_another_chat_template_in_evaluation_is_stopped() -> None:

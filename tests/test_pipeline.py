@@ -163,7 +163,7 @@ def test_dvc_tells_what_changed_since_the_commit_and_draws_it(by_dvc: Checkout) 
     assert "models/tuned/training.json" in by_dvc.run("dvc", "metrics", "diff")
     assert "index.html" in by_dvc.run("dvc", "plots", "show")
     page = (by_dvc.root / "dvc_plots" / "index.html").read_text()
-    assert all(title in page for title in ("Training loss", "Base against tuned"))
+    assert all(title in page for title in ("Loss in training and validation", "Base against tuned"))
 
 
 def test_a_failing_stage_is_named_and_nothing_behind_it_runs(by_flow: tuple[Checkout, str], server: str) -> None:

@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from tasks import params
 
 README = Path("README.md").read_text(encoding="utf-8")
 MAKEFILE = Path("Makefile").read_text(encoding="utf-8")
@@ -24,14 +27,22 @@ def lines(graph: str) -> list[str]:
     return sorted(f"{names[start]} {names[end]}" for start, end in re.findall(r"(node\d+)-->(node\d+)", graph))
 
 
-@pytest.mark.parametrize("command", sorted(set(re.findall(r"(?:^|`)make ([a-z]+)", README, flags=re.MULTILINE))))
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"(?:^|`)make ([a-z-]+)", README, flags=re.MULTILINE))))
 def test_every_make_command_is_one(command: str) -> None:
     assert re.search(rf"^{command}: .*## ", MAKEFILE, flags=re.MULTILINE)
 
 
 def test_make_help_tells_every_command() -> None:
     told = subprocess.run(["make"], capture_output=True, text=True, check=True).stdout
-    assert all(f"make {command} " in told for command in re.findall(r"^([a-z]+):.*## ", MAKEFILE, flags=re.MULTILINE))
+    assert all(f"make {command} " in told for command in re.findall(r"^([a-z-]+):.*## ", MAKEFILE, flags=re.MULTILINE))
+
+
+def test_the_values_shown_for_validation_are_right_ones() -> None:
+    [block] = re.findall(r"```yaml\n(render: .*?)```", README, flags=re.DOTALL)
+    shown = yaml.safe_load(block)
+    values = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    checked = params.check(values | {name: values[name] | own for name, own in shown.items()}, Path("params.yaml"))
+    assert checked.train.patience == shown["train"]["patience"]
 
 
 @pytest.mark.parametrize("path", re.findall(r"^([A-Za-z_./{},]+[a-z}])/? {2,}", README, flags=re.MULTILINE))

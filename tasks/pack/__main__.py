@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from tasks import console, errors, outputs, params
+from tasks import console, errors, outputs, params, tables
 from tasks import shards as store
 from tasks.chat import Chat
 from tasks.errors import UserError
@@ -25,14 +25,24 @@ def main() -> None:
 @app.command()
 def run(
     examples: Path = Path("data/render/examples.parquet"),
+    validation: Path = Path("data/render/validation.parquet"),
     base: Base = Path("models/base"),
     out: Path = Path("data/pack"),
 ) -> None:
-    """Write the token shards of EXAMPLES to OUT; examples longer than a row go to rejects.jsonl."""
+    """Write the token shards of EXAMPLES to OUT, and those of VALIDATION, where it holds any, to OUT/validation.
+
+    Examples longer than a row go to rejects.jsonl.
+    """
     wanted, chat = params.load().pack, Chat.load(base)
     with console.timed("pack"), outputs.whole_folder(out) as folder:
-        index = pack(examples, chat, wanted, folder)
-    console.summary(f"token shards in {out}", {name: value for name, value in index.items() if name != "arrays"})
+        told = {name: value for name, value in pack(examples, chat, wanted, folder).items() if name != "arrays"}
+        if tables.count(validation):
+            apart = folder / store.VALIDATION
+            apart.mkdir()
+            told |= {
+                "validation": pack(validation, chat, wanted.model_copy(update={"tokens": None}), apart)["sequences"]
+            }
+    console.summary(f"token shards in {out}", told)
 
 
 @app.command()
@@ -61,8 +71,9 @@ def show(
 @app.command()
 def verify(shards: Annotated[Path, typer.Option(help="The folder that pack wrote.")] = Path("data/pack")) -> None:
     """Compare the shards' bytes with the digests in their index."""
-    store.verify(shards)
-    console.console.print(f"{shards}: every array is whole")
+    for folder in filter(Path.is_dir, (shards, shards / store.VALIDATION)):
+        store.verify(folder)
+        console.console.print(f"{folder}: every array is whole")
 
 
 if __name__ == "__main__":

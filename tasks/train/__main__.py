@@ -1,7 +1,9 @@
-"""python -m tasks.train run: train a LoRA adapter on token shards, with live curves in MLflow."""
+"""python -m tasks.train run: train a LoRA adapter on token shards, with live curves in MLflow.
+
+After a kill, SIGTERM or Ctrl-C the same command goes on from the last checkpoint and ends with the same bytes.
+"""
 
 import json
-import time
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,12 +11,13 @@ from typing import Annotated, Any
 import torch
 import typer
 from peft import LoraConfig, get_peft_model
-from transformers import PrinterCallback, TrainerCallback, TrainingArguments, set_seed
+from transformers import set_seed
 
-from tasks import attention, console, errors, guards, lineage, model, outputs, params, settings, tracking
+from tasks import attention, console, errors, guards, lineage, model, outputs, params, tracking
 from tasks.errors import UserError
 from tasks.shards import Shards, read_shards
-from tasks.train import step
+from tasks.train import history, step, stopping, training
+from tasks.train.checkpoints import Checkpoints
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -34,30 +37,35 @@ def run(
     wanted, packed = params.load(), read_shards(shards)
     inputs = lineage.training_inputs(wanted, base, shards)
     fingerprint = lineage.fingerprint(inputs)
+    checkpoints = Checkpoints(fingerprint)
     with (
         console.timed("train"),
+        stopping.listening() as stop,
         tracking.training_run(wanted.register_.experiment, fingerprint, inputs["params"]) as tracked,
+        tracking.system_metrics(tracked),
     ):
         tracking.leave_links("train", {"MLflow run": tracking.page(tracked)})
-        set_seed(wanted.train.seed)
-        adapted = adapt(model.load_base(base, wanted.compute, attention.NAME), wanted.train.lora)
-        rows = step.Rows(packed)
-        first = {
-            name: value.to(adapted.device) if isinstance(value, torch.Tensor) else value
-            for name, value in step.collate([rows[0]]).items()
-        }
-        guards.sequences_are_apart(step.neighbour_difference(adapted, first))
-        trainer = trainer_for(adapted, rows, wanted, fingerprint, tracked)
-        trainer.train()
-        guards.adapter_changes_logits(step.adapter_difference(adapted, first))
-        history = history_of(trainer.state.log_history)
-        described = describe(packed, history, fingerprint)
+        trainer = training.trainer_for(prepared(base, wanted, packed), packed, wanted, checkpoints)
+        training.train(trainer, wanted.train, tracked, stop)
+        described = history.describe(packed, trainer.state.log_history, fingerprint)
         with outputs.whole_folder(out) as folder:
-            save_adapter(adapted, folder, base)
-            outputs.write_json(folder / "history.json", history)
+            save_adapter(trainer.model, folder, base)
+            outputs.write_json(folder / "history.json", history.history_of(trainer.state.log_history))
+            outputs.write_json(folder / "validation.json", history.validation_curve(trainer.state.log_history))
             outputs.write_json(folder / "inputs.json", inputs)
             outputs.write_json(folder / "training.json", described)
+    checkpoints.clear()
     console.summary(f"adapter in {out}", described | {"MLflow": tracking.page(tracked)})
+
+
+def prepared(base: Path, wanted: params.Params, packed: Shards) -> Any:
+    """The base model under a fresh adapter, fit to train on packed rows. Raises GuardError where it is not."""
+    set_seed(wanted.train.seed)
+    loaded = model.load_base(base, wanted.compute, attention.NAME)
+    guards.weights_are_finite(str(base), [name for name, value in loaded.named_parameters() if not _finite(value)])
+    adapted = adapt(loaded, wanted.train.lora)
+    guards.sequences_are_apart(step.neighbour_difference(adapted.eval(), training.first_batch(adapted, packed)))
+    return adapted
 
 
 def adapt(base: Any, lora: params.Lora) -> Any:
@@ -70,86 +78,12 @@ def adapt(base: Any, lora: params.Lora) -> Any:
         target_modules=lora.target_modules,
     )
     try:
-        with warnings.catch_warnings():
+        with model.under_peft():
             # Some models keep their weights transposed, as GPT-2 does; PEFT sees it, says so, and does what is right.
             warnings.filterwarnings("ignore", "fan_in_fan_out is set to False", UserWarning)
             return get_peft_model(base, config)
     except ValueError as error:
         raise UserError(f"train.lora.target_modules: {lora.target_modules!r} selects no layer: {error}") from error
-
-
-def trainer_for(
-    adapted: Any, rows: step.Rows, wanted: params.Params, fingerprint: str, tracked: tracking.TrainingRun
-) -> step.PackedTrainer:
-    """The Trainer of this run, with its schedule counted in optimiser steps."""
-    train = wanted.train
-    per_epoch = -(-len(rows) // train.rows_per_step)
-    steps = min(max(1, round(per_epoch * train.epochs)), train.max_steps or 10**12)
-    arguments = TrainingArguments(
-        output_dir=str(settings.BUILD / "checkpoints" / fingerprint),
-        per_device_train_batch_size=1,
-        gradient_accumulation_steps=train.rows_per_step,
-        max_steps=steps,
-        learning_rate=train.learning_rate,
-        lr_scheduler_type=train.schedule,
-        warmup_steps=round(train.warmup_share * steps),
-        weight_decay=train.weight_decay,
-        max_grad_norm=train.max_gradient_norm,
-        seed=train.seed,
-        data_seed=train.seed,
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        use_cpu=model.device().type == "cpu",
-    )
-    callback = Live(tracked, steps, int(rows.shards.index["tokens"] * train.rows_per_step / len(rows)))
-    trainer = step.PackedTrainer(
-        model=adapted, args=arguments, train_dataset=rows, data_collator=step.collate, callbacks=[callback]
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-class Live(TrainerCallback):
-    """Sends each step's numbers to MLflow while training runs, and shows progress."""
-
-    def __init__(self, tracked: tracking.TrainingRun, steps: int, tokens_per_step: int) -> None:
-        self.tracked, self.steps, self.tokens_per_step = tracked, steps, tokens_per_step
-        self.start = self.shown = time.monotonic()
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        """One step has ended."""
-        if not logs or "loss" not in logs:
-            return
-        now = time.monotonic()
-        speed = state.global_step * self.tokens_per_step / (now - self.start)
-        self.tracked.log(state.global_step, {**_named(logs), "tokens_per_second": speed})
-        if now - self.shown > 5 or state.global_step == self.steps:
-            self.shown = now
-            left = (now - self.start) / state.global_step * (self.steps - state.global_step)
-            place = f"step {state.global_step} of {self.steps}"
-            print(f"{place}: loss {logs['loss']:.3f}, {speed:.0f} tokens/s, {left:.0f} s left", flush=True)
-
-
-def history_of(logs: list[dict[str, float]]) -> list[dict[str, float]]:
-    """Loss, learning rate and gradient norm of each step; nothing that depends on the clock."""
-    return [{"step": log["step"], **_named(log)} for log in logs if "loss" in log]
-
-
-def describe(packed: Shards, history: list[dict[str, float]], fingerprint: str) -> dict[str, Any]:
-    """What a reader of the adapter wants to know first; `dvc metrics` shows it."""
-    last = [point["loss"] for point in history[-10:]]
-    return {
-        "fingerprint": fingerprint,
-        "chat_hash": packed.index["chat_hash"],
-        "steps": len(history),
-        "tokens": packed.index["tokens"],
-        "supervised_tokens": packed.index["supervised_tokens"],
-        "first_loss": round(history[0]["loss"], 4),
-        "last_loss": round(sum(last) / len(last), 4),
-    }
 
 
 def save_adapter(adapted: Any, folder: Path, base: Path) -> None:
@@ -164,8 +98,8 @@ def save_adapter(adapted: Any, folder: Path, base: Path) -> None:
     outputs.write_json(folder / "adapter_config.json", ordered)
 
 
-def _named(logs: dict[str, float]) -> dict[str, float]:
-    return {"loss": logs["loss"], "learning_rate": logs["learning_rate"], "gradient_norm": float(logs["grad_norm"])}
+def _finite(weight: torch.Tensor) -> bool:
+    return bool(torch.isfinite(weight).all())
 
 
 if __name__ == "__main__":
