@@ -231,6 +231,29 @@ def test_one_process_and_two_give_the_same_bytes(tmp_path: Path, chat: Chat) -> 
     assert outputs.digest_path(tmp_path / "1") == outputs.digest_path(tmp_path / "2")
 
 
+def test_packing_that_was_broken_off_goes_on_and_gives_the_same_bytes(
+    tmp_path: Path, chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path, tokenise = many(tmp_path), tokens.tokenise
+    packed(path, chat, tmp_path / "whole", 1)
+    calls: list[int] = []
+
+    def breaking(*arguments: Any) -> Batch:
+        calls.append(len(calls))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return tokenise(*arguments)
+
+    monkeypatch.setattr(tokens, "tokenise", breaking)
+    with pytest.raises(KeyboardInterrupt):
+        packed(path, chat, tmp_path / "broken", 1)
+    packed(path, chat, tmp_path / "again", 1)
+    assert len(calls) == 2 + 2  # of three parts the first was there
+    assert outputs.digest_path(tmp_path / "again") == outputs.digest_path(tmp_path / "whole")
+    assert not any((tmp_path / "build/pack").iterdir())
+
+
 def test_every_sequence_of_many_windows_is_in_one_row(tmp_path: Path, chat: Chat) -> None:
     index = packed(many(tmp_path), chat, tmp_path / "out", row_tokens=400)
     shards = read_shards(tmp_path / "out")

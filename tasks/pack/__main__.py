@@ -1,7 +1,7 @@
 """python -m tasks.pack run | show | verify: examples to token shards, and a look at which tokens are learnt."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -35,14 +35,17 @@ def run(
     """
     wanted, chat = params.load().pack, Chat.load(base)
     with console.timed("pack"), outputs.whole_folder(out) as folder:
-        told = {name: value for name, value in pack(examples, chat, wanted, folder).items() if name != "arrays"}
-        if tables.count(validation):
-            apart = folder / store.VALIDATION
-            apart.mkdir()
-            told |= {
-                "validation": pack(validation, chat, wanted.model_copy(update={"tokens": None}), apart)["sequences"]
-            }
+        held_back = pack_validation(validation, chat, wanted, folder) if tables.count(validation) else {}
+        index = pack(examples, chat, wanted, folder)
+    told = {name: value for name, value in index.items() if name != "arrays"} | held_back
     console.summary(f"token shards in {out}", told)
+
+
+def pack_validation(examples: Path, chat: Chat, wanted: params.Pack, folder: Path) -> dict[str, Any]:
+    """Write the shards for the validation loss into a folder of their own; returns how many sequences they hold."""
+    apart = folder / store.VALIDATION
+    apart.mkdir()
+    return {"validation": pack(examples, chat, wanted.model_copy(update={"tokens": None}), apart)["sequences"]}
 
 
 @app.command()

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from tasks import console, parallel, params, tables
 from tasks.chat import Chat
 from tasks.errors import UserError
-from tasks.pack import mixture, plan, rows, tokens
+from tasks.pack import mixture, parts, plan, rows, tokens
 from tasks.shards import ArrayWriter, write_array, write_index
 
 
@@ -23,13 +23,13 @@ def pack(examples: Path, chat: Chat, wanted: params.Pack, folder: Path, processe
 
     Raises UserError where no example fits, GuardError where tokens are not what training and generation both need.
     """
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, parts.kept(examples, chat, wanted.row_tokens) as done:
         marked = plan.markings(chat, Path(scratch) / "tokenizer.json")
-        work = functools.partial(tokens.tokenise, markings=marked, row_tokens=wanted.row_tokens)
+        work = functools.partial(parts.tokenised, folder=done, markings=marked, row_tokens=wanted.row_tokens)
         with pq.ParquetFile(examples) as file:
             groups = file.num_row_groups
-        parts = plan.parts(tables.read_frames(examples), chat, marked)
-        written = write(console.track(parallel.ordered(work, parts, processes), "tokenising", groups), folder)
+        waiting = enumerate(plan.parts(tables.read_frames(examples), chat, marked))
+        written = write(console.track(parallel.ordered(work, waiting, processes), "tokenising", groups), folder)
     trained = rows.taken(written.lengths, written.order, wanted.tokens)
     if not len(trained):
         raise UserError(
