@@ -9,6 +9,9 @@ import pytest
 import yaml
 
 from tasks import params
+from tasks.ingest import __main__ as ingest
+from tasks.ingest.containers.hub import DataSet
+from tasks.ingest.formats import FORMATS
 
 README = Path("README.md").read_text(encoding="utf-8")
 MAKEFILE = Path("Makefile").read_text(encoding="utf-8")
@@ -43,6 +46,18 @@ def test_the_values_shown_for_validation_are_right_ones() -> None:
     values = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     checked = params.check(values | {name: values[name] | own for name, own in shown.items()}, Path("params.yaml"))
     assert checked.train.patience == shown["train"]["patience"]
+
+
+def test_the_pinned_data_set_that_is_shown_is_a_right_one() -> None:
+    [block] = re.findall(r"```yaml\n(dataset: .*?)```", README, flags=re.DOTALL)
+    shown = DataSet.model_validate(yaml.safe_load(block))
+    assert (shown.dataset, shown.split) == ("owner/name", "train")
+
+
+def test_the_formats_are_listed_with_what_they_need(capsys: pytest.CaptureFixture[str]) -> None:
+    ingest.list_formats()
+    told = capsys.readouterr().out
+    assert all(name in told for name in FORMATS)
 
 
 @pytest.mark.parametrize("path", re.findall(r"^([A-Za-z_./{},]+[a-z}])/? {2,}", README, flags=re.MULTILINE))
