@@ -14,7 +14,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments, se
 from tasks import attention, console, errors, guards, lineage, model, outputs, params, settings, tracking
 from tasks.errors import UserError
 from tasks.shards import Shards, read_shards
-from tasks.train import step
+from tasks.train import linear, step
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -73,9 +73,11 @@ def adapt(base: Any, lora: params.Lora) -> Any:
         with warnings.catch_warnings():
             # Some models keep their weights transposed, as GPT-2 does; PEFT sees it, says so, and does what is right.
             warnings.filterwarnings("ignore", "fan_in_fan_out is set to False", UserWarning)
-            return get_peft_model(base, config)
+            adapted = get_peft_model(base, config)
     except ValueError as error:
         raise UserError(f"train.lora.target_modules: {lora.target_modules!r} selects no layer: {error}") from error
+    linear.fuse(adapted)
+    return adapted
 
 
 def trainer_for(
