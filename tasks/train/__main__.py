@@ -32,6 +32,7 @@ def run(
 ) -> None:
     """Write the adapter, its training history and its fingerprint to OUT."""
     wanted, packed = params.load(), read_shards(shards)
+    lora = wanted.train.lora
     inputs = lineage.training_inputs(wanted, base, shards)
     fingerprint = lineage.fingerprint(inputs)
     with (
@@ -40,7 +41,7 @@ def run(
     ):
         tracking.leave_links("train", {"MLflow run": tracking.page(tracked)})
         set_seed(wanted.train.seed)
-        adapted = adapt(model.load_base(base, wanted.compute, attention.NAME), wanted.train.lora)
+        adapted = adapt(model.load_base(base, wanted.compute, attention.NAME, lora.base_bits), lora)
         rows = step.Rows(packed)
         first = {
             name: value.to(adapted.device) if isinstance(value, torch.Tensor) else value
@@ -68,6 +69,10 @@ def adapt(base: Any, lora: params.Lora) -> Any:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
+        exclude_modules=lora.exclude_modules,
+        layers_to_transform=lora.layers,
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
     )
     try:
         with warnings.catch_warnings():
@@ -155,12 +160,25 @@ def describe(packed: Shards, history: list[dict[str, float]], fingerprint: str) 
 
 
 def save_adapter(adapted: Any, folder: Path, base: Path) -> None:
-    """Write the adapter as safetensors, with the base model's identity in its config and every list in order."""
+    """Write the adapter as safetensors, with the base model's identity in its config and every list in order.
+
+    The digest of the base's folder stands in `auto_mapping`, beside the class that PEFT keeps there: it is PEFT's place
+    for what finds the base, and PEFT would complain of a key of its own each time the adapter is loaded.
+    """
     adapted.save_pretrained(folder, safe_serialization=True)
     (folder / "README.md").unlink(missing_ok=True)
     source = json.loads((base / "source.json").read_text(encoding="utf-8"))
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    config |= {"base_model_name_or_path": source["name"], "revision": source["revision"]}
+    kind = type(adapted.get_base_model())
+    config |= {
+        "base_model_name_or_path": source["name"],
+        "revision": source["revision"],
+        "auto_mapping": {
+            "base_model_class": kind.__name__,
+            "parent_library": kind.__module__,
+            "base_digest": outputs.digest_path(base),
+        },
+    }
     # PEFT keeps these as sets, whose order differs from process to process.
     ordered = {name: sorted(value) if isinstance(value, list) else value for name, value in config.items()}
     outputs.write_json(folder / "adapter_config.json", ordered)
