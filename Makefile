@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick plan test mutants soak-resume bench-data lint format ui clean
+.PHONY: help run quick plan test mutants soak-resume bench-data bench-train lint format ui clean
 
 help: ## say what each command does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ soak-resume: $(READY) ## kill a training at twenty moments and compare its adapt
 
 bench-data: $(READY) ## from source to token shards, beside the tokenizer alone and datasets.map (build/bench/data.json)
 	@python -m infra.bench_data
+
+bench-train: $(READY) ## the training step, beside TRL's trainer on the same rows (build/bench/train.json)
+	@python -m infra.bench_train $(ARGS)
 
 lint: $(READY) ## style, types and templates
 	@ruff format --check . && ruff check . && mypy && python -m tasks.render lint

@@ -4,14 +4,16 @@ import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
+from tasks.errors import UserError
 from tasks.params import Compute
 
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -32,18 +34,38 @@ def dtype(wanted: Dtype) -> torch.dtype:
     return torch.bfloat16 if capable else torch.float32
 
 
-def load_base(folder: Path, compute: Compute, attention: str = "sdpa") -> Any:
-    """The base model of `folder` on this machine's device, with the threads and number format of params."""
+def load_base(folder: Path, compute: Compute, attention: str = "sdpa", bits: Literal[4] | None = None) -> Any:
+    """The base model of `folder` on this machine's device, with the threads and number format of params.
+
+    With `bits` its linear layers are held quantised, for training an adapter (QLoRA, Dettmers et al. 2023: 4-bit
+    NormalFloat with quantised constants). Raises UserError where this machine cannot do that.
+    """
     torch.set_num_threads(compute.threads)
+    number_format = dtype(compute.dtype)
     model: Any = AutoModelForCausalLM.from_pretrained(
         folder,
-        dtype=dtype(compute.dtype),
+        dtype=number_format,
         attn_implementation=attention,
         use_safetensors=True,
         trust_remote_code=False,
         local_files_only=True,
+        **({} if bits is None else {"quantization_config": quantised(number_format), "device_map": {"": device()}}),
     )
-    return model.to(device())
+    return model if bits else model.to(device())
+
+
+def quantised(number_format: torch.dtype) -> BitsAndBytesConfig:
+    """How QLoRA holds the base. Raises UserError where there is no GPU, or no bitsandbytes."""
+    if not torch.cuda.is_available():
+        raise UserError("train.lora.base_bits: a 4-bit base needs a GPU, and there is none here; leave it out")
+    if find_spec("bitsandbytes") is None:
+        raise UserError("train.lora.base_bits: needs bitsandbytes; run: pip install 'bitsandbytes>=0.46'")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=number_format,
+    )
 
 
 @contextmanager

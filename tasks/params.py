@@ -210,11 +210,27 @@ class Lora(Section):
     r: int = Field(default=16, ge=1, le=1_024)
     """Rank of the update."""
     alpha: int = Field(default=32, ge=1)
-    """Scale: the update is multiplied by alpha / r."""
+    """Scale: the update is multiplied by alpha / r, or by alpha / sqrt(r) with `rslora`."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the adapter's inputs dropped in training."""
     target_modules: str | list[str] = "all-linear"
-    """PEFT's selection of the layers to adapt."""
+    """PEFT's selection of the layers to adapt: `all-linear`, a regular expression, or endings of names."""
+    exclude_modules: str | list[str] | None = None
+    """Layers left out of that selection: a regular expression, or endings of names."""
+    layers: list[Annotated[int, Field(ge=0)]] | None = Field(default=None, min_length=1)
+    """Numbers of the model's blocks that are adapted, from 0, where `target_modules` is a list; null adapts all."""
+    rslora: bool = False
+    """Rank-stabilised LoRA, whose scale keeps the update's size at high ranks."""
+    dora: bool = False
+    """DoRA: direction and magnitude of the weights are learnt apart; about half as fast."""
+    base_bits: Literal[4] | None = None
+    """QLoRA: the frozen base is held in so many bits while training (bitsandbytes, on a GPU); null keeps it whole."""
+
+    @model_validator(mode="after")
+    def _layers_go_with_a_list(self) -> "Lora":
+        if self.layers is not None and isinstance(self.target_modules, str):
+            raise ValueError("`layers` needs `target_modules` as a list of endings of names")
+        return self
 
 
 class Train(Section):

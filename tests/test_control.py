@@ -186,11 +186,3 @@ def test_speed_memory_waste_and_the_machine_s_load_are_in_mlflow(
     }  # fmt: skip
     declared = "".join(path.read_text() for path in (begun.root / "models/tuned").glob("*.json"))
     assert not any(name in declared for name in ("per_second", "memory", "system/"))
-
-
-def test_training_says_nothing_of_the_libraries_own_business(begun: Course) -> None:
-    begun.change(max_steps=1)
-    with begun.started() as process:
-        printed = str(process.communicate()[0])
-    assert process.returncode == 0
-    assert "Warning" not in printed

@@ -16,7 +16,7 @@ from transformers import set_seed
 from tasks import attention, console, errors, guards, lineage, model, outputs, params, tracking
 from tasks.errors import UserError
 from tasks.shards import Shards, read_shards
-from tasks.train import history, step, stopping, training
+from tasks.train import history, linear, step, stopping, training
 from tasks.train.checkpoints import Checkpoints
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -61,9 +61,10 @@ def run(
 def prepared(base: Path, wanted: params.Params, packed: Shards) -> Any:
     """The base model under a fresh adapter, fit to train on packed rows. Raises GuardError where it is not."""
     set_seed(wanted.train.seed)
-    loaded = model.load_base(base, wanted.compute, attention.NAME)
+    lora = wanted.train.lora
+    loaded = model.load_base(base, wanted.compute, attention.NAME, lora.base_bits)
     guards.weights_are_finite(str(base), [name for name, value in loaded.named_parameters() if not _finite(value)])
-    adapted = adapt(loaded, wanted.train.lora)
+    adapted = adapt(loaded, lora)
     guards.sequences_are_apart(step.neighbour_difference(adapted.eval(), training.first_batch(adapted, packed)))
     return adapted
 
@@ -76,23 +77,42 @@ def adapt(base: Any, lora: params.Lora) -> Any:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
+        exclude_modules=lora.exclude_modules,
+        layers_to_transform=lora.layers,
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
     )
     try:
         with model.under_peft():
             # Some models keep their weights transposed, as GPT-2 does; PEFT sees it, says so, and does what is right.
             warnings.filterwarnings("ignore", "fan_in_fan_out is set to False", UserWarning)
-            return get_peft_model(base, config)
+            adapted = get_peft_model(base, config)
     except ValueError as error:
         raise UserError(f"train.lora.target_modules: {lora.target_modules!r} selects no layer: {error}") from error
+    linear.fuse(adapted)
+    return adapted
 
 
 def save_adapter(adapted: Any, folder: Path, base: Path) -> None:
-    """Write the adapter as safetensors, with the base model's identity in its config and every list in order."""
+    """Write the adapter as safetensors, with the base model's identity in its config and every list in order.
+
+    The digest of the base's folder stands in `auto_mapping`, beside the class that PEFT keeps there: it is PEFT's place
+    for what finds the base, and PEFT would complain of a key of its own each time the adapter is loaded.
+    """
     adapted.save_pretrained(folder, safe_serialization=True)
     (folder / "README.md").unlink(missing_ok=True)
     source = json.loads((base / "source.json").read_text(encoding="utf-8"))
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    config |= {"base_model_name_or_path": source["name"], "revision": source["revision"]}
+    kind = type(adapted.get_base_model())
+    config |= {
+        "base_model_name_or_path": source["name"],
+        "revision": source["revision"],
+        "auto_mapping": {
+            "base_model_class": kind.__name__,
+            "parent_library": kind.__module__,
+            "base_digest": outputs.digest_path(base),
+        },
+    }
     # PEFT keeps these as sets, whose order differs from process to process.
     ordered = {name: sorted(value) if isinstance(value, list) else value for name, value in config.items()}
     outputs.write_json(folder / "adapter_config.json", ordered)

@@ -1,15 +1,20 @@
 """The training step: rows of packed sequences in, one loss normalised by the supervised tokens of the whole step."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
+from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 from transformers import Trainer
 
 from tasks import guards
 from tasks.shards import Shards
+from tasks.train.loss import SummedCrossEntropy
 
 Batch = dict[str, Any]
 
@@ -55,18 +60,56 @@ def collate(rows: list[dict[str, Any]]) -> Batch:
     }
 
 
-def logits_of(model: Any, batch: Batch) -> torch.Tensor:
-    """Logits at the predicting places only, (supervised tokens, vocabulary).
+@contextmanager
+def mixed_precision(model: Any) -> Iterator[None]:
+    """Within it an adapter's products over a bfloat16 base are in bfloat16, while its weights stay in float32.
 
-    Over a bfloat16 base the adapter's products are in bfloat16 too, while its weights stay in float32. PEFT would cast
-    every layer's input to float32 instead, which costs as much again as the base's own forward pass.
+    PEFT would cast every layer's input to float32 instead, which costs as much again as the base's own forward pass.
     """
     number_format = model.get_input_embeddings().weight.dtype
     mixed = number_format is not torch.float32
-    inputs = {name: value for name, value in batch.items() if name not in ("predicting", "labels", "shift_labels")}
     with torch.autocast(model.device.type, number_format, enabled=mixed), disable_input_dtype_casting(model, mixed):
-        logits: torch.Tensor = model(**inputs, use_cache=False, logits_to_keep=batch["predicting"]).logits[0]
+        yield
+
+
+def logits_of(model: Any, batch: Batch) -> torch.Tensor:
+    """Logits at the predicting places only, (supervised tokens, vocabulary)."""
+    with mixed_precision(model):
+        logits: torch.Tensor = model(**_inputs(batch), use_cache=False, logits_to_keep=batch["predicting"]).logits[0]
     return logits
+
+
+def hidden_of(model: Any, batch: Batch) -> torch.Tensor:
+    """What the output layer gets at the predicting places, (supervised tokens, width)."""
+    with mixed_precision(model):
+        hidden: torch.Tensor = _causal(model).base_model(**_inputs(batch), use_cache=False)[0]
+    return hidden[0].index_select(0, batch["predicting"])
+
+
+def summed_loss(model: Any, batch: Batch, head: nn.Linear | None) -> torch.Tensor:
+    """The sum of the cross-entropies of all supervised tokens; `head` is what `plain_head` told."""
+    if head is None:
+        return cross_entropy(logits_of(model, batch).float(), batch["labels"], reduction="sum")
+    hidden = hidden_of(model, batch)
+    return SummedCrossEntropy.apply(hidden, head.weight, head.bias, batch["labels"])  # type: ignore
+
+
+def plain_head(model: Any) -> nn.Linear | None:
+    """The output layer, where it is a frozen matrix whose products are the logits; None where it is not.
+
+    Some models scale or bend the logits behind it, or put it elsewhere; eight tokens through both ways tell.
+    """
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear or head.weight.requires_grad:
+        return None
+    few = collate([{"number": 0, "ids": range(8), "supervised": [False] + [True] * 7, "lengths": [8]}])
+    few = {name: value.to(model.device) if isinstance(value, torch.Tensor) else value for name, value in few.items()}
+    training = model.training
+    with torch.no_grad():
+        model.eval()
+        hidden, logits = hidden_of(model, few), logits_of(model, few)
+        model.train(training)
+        return head if torch.equal(head(hidden), logits) else None
 
 
 class PackedTrainer(Trainer):
@@ -74,12 +117,15 @@ class PackedTrainer(Trainer):
 
     loss_is_scaled_for_ga = True
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.head = plain_head(self.model)
+
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
         """The batch's share of the step's mean cross-entropy."""
-        total = cross_entropy(logits_of(model, inputs).float(), inputs["labels"], reduction="sum")
-        loss: torch.Tensor = total / num_items_in_batch
+        loss: torch.Tensor = summed_loss(model, inputs, self.head) / num_items_in_batch
         return loss
 
 
@@ -101,3 +147,13 @@ def adapter_difference(model: Any, batch: Batch) -> float:
         tuned = logits_of(model, batch)
         with model.disable_adapter():
             return float((tuned - logits_of(model, batch)).abs().max())
+
+
+def _inputs(batch: Batch) -> dict[str, Any]:
+    """What of a batch the model reads."""
+    return {name: value for name, value in batch.items() if name not in ("predicting", "labels", "shift_labels")}
+
+
+def _causal(model: Any) -> Any:
+    """The language model, with or without an adapter in it."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
