@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 from rich.console import Console
@@ -46,12 +47,21 @@ def summary(title: str, rows: Mapping[str, object]) -> None:
     console.print(table)
 
 
+@dataclass
+class Timing:
+    """A stage's timing; `whole` is false where the run took up what an earlier one had done."""
+
+    whole: bool = True
+
+
 @contextmanager
-def timed(stage: str) -> Iterator[None]:
+def timed(stage: str) -> Iterator[Timing]:
     """Note the stage's wall seconds, peak memory and params in build/timings; never in what the stage declares."""
-    start = time.monotonic()
+    start, timing = time.monotonic(), Timing()
     asked = params.dotted(params.load().model_dump(mode="json", by_alias=True))
-    yield
+    yield timing
+    if not timing.whole:
+        return
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     folder = settings.BUILD / "timings"
     folder.mkdir(parents=True, exist_ok=True)

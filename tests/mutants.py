@@ -126,7 +126,7 @@ MUTANTS = [
     Mutant("the last adapter is the result", "tasks/train/training.py", "if best is not None and",
            "if False and", "test_control.py::test_the_best_adapter_is_the_result_and_training_ends_when_none_follows"),
     Mutant("validation drops out", "tasks/train/control.py", "self.adapted.eval()", "self.adapted.train()",
-           "test_control.py::test_the_validation_loss_is_that_of_each_sequence_alone"),
+           "test_control.py::test_the_validation_loss_is_that_of_each_sequence_alone_under_the_saved_adapter"),
     Mutant("a loss that is no number passes", "tasks/guards.py", "if not loss < 2 * guessing:",
            "if loss >= 2 * guessing:", "test_guards.py::test_a_loss_that_is_no_number_or_far_from_guessing_is_stopped"),
     Mutant("a gradient that explodes passes", "tasks/guards.py", "if not gradient < min(1_000 * usual, math.inf):",

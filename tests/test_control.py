@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
-from tasks import params, preflight, tracking
+from tasks import model, params, preflight, tracking
 from tasks.errors import UserError
 from tasks.guards import GuardError
 from tasks.shards import VALIDATION, Shards, read_shards
@@ -59,23 +59,23 @@ def test_epochs_steps_and_tokens_bound_a_training_and_the_fewest_steps_hold(prep
     assert steps(shards, epochs=1, tokens=1) == 1
 
 
-def test_the_validation_loss_is_that_of_each_sequence_alone(begun: Course) -> None:
-    begun.change(validate_steps=1, max_steps=2, warmup_share=0.5)
+def test_the_validation_loss_is_that_of_each_sequence_alone_under_the_saved_adapter(begun: Course) -> None:
+    begun.change(validate_steps=4, max_steps=4, learning_rate=0.2)
     begun.train()
     shards = read_shards(begun.root / "data/pack" / VALIDATION)
-    base = AutoModelForCausalLM.from_pretrained(begun.root / "models/base", dtype=torch.float32)
-    first = read(begun, "validation.json")[0]["loss"]  # at a rate of 0 the first step changes nothing
-    assert first == pytest.approx(mean_loss(base, shards), abs=1e-4)
+    base: Any = AutoModelForCausalLM.from_pretrained(begun.root / "models/base", dtype=torch.float32)
+    tuned = model.apply_adapter(base, begun.root / "models/tuned")
+    assert read(begun, "validation.json")[0]["loss"] == pytest.approx(mean_loss(tuned, shards), abs=1e-4)
 
 
-def mean_loss(model: Any, shards: Shards) -> float:
+def mean_loss(tuned: Any, shards: Shards) -> float:
     """The mean loss over supervised tokens, each sequence computed by itself."""
     total = 0.0
     for sequence in range(len(shards.boundaries) - 1):
         span = slice(shards.boundaries[sequence], shards.boundaries[sequence + 1])
         ids, learnt = torch.tensor(shards.tokens[span], dtype=torch.long), torch.tensor(shards.supervised[span])
         with torch.no_grad():
-            logits = model(input_ids=ids[None]).logits[0, :-1]
+            logits = tuned(input_ids=ids[None]).logits[0, :-1]
         total += float(cross_entropy(logits[learnt[1:]], ids[1:][learnt[1:]], reduction="sum"))
     return total / int(np.sum(shards.supervised))
 

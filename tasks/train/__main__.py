@@ -39,14 +39,14 @@ def run(
     fingerprint = lineage.fingerprint(inputs)
     checkpoints = Checkpoints(fingerprint)
     with (
-        console.timed("train"),
+        console.timed("train") as timing,
         stopping.listening() as stop,
         tracking.training_run(wanted.register_.experiment, fingerprint, inputs["params"]) as tracked,
         tracking.system_metrics(tracked),
     ):
         tracking.leave_links("train", {"MLflow run": tracking.page(tracked)})
         trainer = training.trainer_for(prepared(base, wanted, packed), packed, wanted, checkpoints)
-        training.train(trainer, wanted.train, tracked, stop)
+        timing.whole = training.train(trainer, wanted.train, tracked, stop)
         described = history.describe(packed, trainer.state.log_history, fingerprint)
         with outputs.whole_folder(out) as folder:
             save_adapter(trainer.model, folder, base)

@@ -75,11 +75,11 @@ def validation_rows(packed: Shards) -> step.Rows:
     return step.Rows(read_shards(folder))
 
 
-def train(trainer: ControlledTrainer, wanted: params.Train, tracked: tracking.TrainingRun, stop: Stop) -> None:
+def train(trainer: ControlledTrainer, wanted: params.Train, tracked: tracking.TrainingRun, stop: Stop) -> bool:
     """Train to the end, from the newest checkpoint where there is one, and leave the best adapter in the model.
 
-    Raises StoppedError where a signal ended it earlier, GuardError where a number is unsound or the adapter changes
-    nothing.
+    Returns whether it began with the first step. Raises StoppedError where a signal ended it earlier, GuardError where
+    a number is unsound or the adapter changes nothing.
     """
     packed, adapted = trainer.packed, trainer.adapted
     keeper = Keeper(trainer.checkpoints, wanted, stop)
@@ -100,6 +100,7 @@ def train(trainer: ControlledTrainer, wanted: params.Train, tracked: tracking.Tr
         with model.under_peft():
             adapted.load_adapter(str(trainer.checkpoints.path(best)), adapted.active_adapter)
     guards.adapter_changes_logits(step.adapter_difference(adapted.eval(), first_batch(adapted, packed)))
+    return newest is None
 
 
 def first_batch(adapted: Any, packed: Shards) -> step.Batch:
