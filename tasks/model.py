@@ -58,7 +58,7 @@ def quantised(number_format: torch.dtype) -> BitsAndBytesConfig:
         raise UserError("train.lora.base_bits: a 4-bit base needs a GPU, and there is none here; leave it out")
     if find_spec("bitsandbytes") is None:
         raise UserError("train.lora.base_bits: needs bitsandbytes; run: pip install 'bitsandbytes>=0.46'")
-    return BitsAndBytesConfig(
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
