@@ -222,7 +222,7 @@ class Lora(Section):
     rslora: bool = False
     """Rank-stabilised LoRA, whose scale keeps the update's size at high ranks."""
     dora: bool = False
-    """DoRA: direction and magnitude of the weights are learnt apart; about half as fast."""
+    """DoRA: direction and magnitude of the weights are learnt apart, in PEFT's own layers, which are slower."""
     base_bits: Literal[4] | None = None
     """QLoRA: the frozen base is held in so many bits while training (bitsandbytes, on a GPU); null keeps it whole."""
 

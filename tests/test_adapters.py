@@ -1,6 +1,7 @@
 """Each kind of adapter is trained, saved, and applied again by evaluation and serving as it was."""
 
 import json
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,6 @@ from safetensors.numpy import load_file
 from tasks import attention, lineage, model, outputs, params
 from tasks.errors import UserError
 from tasks.params import Lora
-from tasks.register.served import InstructionModel
 from tasks.shards import read_shards
 from tasks.train import step
 from tasks.train.__main__ import adapt, save_adapter
@@ -51,10 +51,18 @@ def test_an_adapter_is_applied_again_as_it_was_trained(name: str, project: Proje
     save_adapter(adapted, tmp_path, base)
     applied = model.apply_adapter(model.load_base(base, EXACT, attention.NAME), tmp_path)
     torch.testing.assert_close(step.logits_of(applied, batch), expected, rtol=1e-3, atol=1e-4)
-    served = InstructionModel()
-    served.load_context(SimpleNamespace(artifacts={"base": str(base), "adapter": str(tmp_path)}))  # type: ignore[arg-type]
-    for one, other in zip(served.model.parameters(), applied.parameters(), strict=True):
+    for one, other in zip(served(base, tmp_path).parameters(), applied.parameters(), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def served(base: Path, adapter: Path) -> Any:
+    """The model as a registered version loads it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # MLflow's, about type hints
+        from tasks.register.served import InstructionModel
+    loaded = InstructionModel()
+    loaded.load_context(SimpleNamespace(artifacts={"base": str(base), "adapter": str(adapter)}))  # type: ignore[arg-type]
+    return loaded.model
 
 
 @pytest.mark.parametrize(

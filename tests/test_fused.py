@@ -1,6 +1,8 @@
 """What is computed faster is computed right: against stock layers, torch's own functions and unpacked sequences."""
 
+import copy
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from tasks.train import linear, loss, step
 from tasks.train.__main__ import adapt
 from tests import tiny
 from tests.project import Project
-from tests.test_step import alone
+from tests.test_step import alone, singles
 
 KINDS = ("with_bos", "without_chat_template", "not_llama")
 """Llama, GPT-NeoX and GPT-2, of one vocabulary."""
@@ -30,10 +32,16 @@ def rows(project: Project) -> step.Rows:
     return step.Rows(read_shards(project.root / "data/pack"))
 
 
+@cache
+def made(kind: str) -> tuple[Any, Any]:
+    """The tiny model of this kind, and its tokenizer."""
+    torch.manual_seed(3)
+    return tiny.KINDS[kind](Path())
+
+
 def fresh(kind: str, implementation: str) -> Any:
     """A tiny model in its first weights, which drops nothing."""
-    torch.manual_seed(3)
-    model, _ = tiny.KINDS[kind](Path())
+    model, _ = copy.deepcopy(made(kind))
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -71,18 +79,23 @@ def steps(model: Any, summed: Callable[[int], torch.Tensor]) -> tuple[list[float
             kept = {f"{name}, gradient": weight.grad.clone() for name, weight in adapter.items()}
         optimiser.step()
         optimiser.zero_grad()
-        losses.append(float(value))
+        losses.append(value.detach().item())
     return losses, kept | {name: weight.detach() for name, weight in adapter.items()}
+
+
+def three(few: list[dict[str, Any]], number: int) -> list[dict[str, Any]]:
+    """The sequences of a step."""
+    return [few[(number + place) % len(few)] for place in range(3)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_twenty_steps_equal_the_plain_unpacked_computation(kind: str, rows: step.Rows) -> None:
     ours, theirs = fused(kind), plain(kind)
     assert sum(isinstance(one, linear.FrozenLinear) for one in ours.modules()) >= 8
-    head, places = step.plain_head(ours), [number % len(rows) for number in range(STEPS)]
+    head, few = step.plain_head(ours), singles(rows)[:6]
     assert head is not None
-    losses, kept = steps(ours, lambda number: step.summed_loss(ours, step.collate([rows[places[number]]]), head))
-    expected, wanted = steps(theirs, lambda number: alone(theirs, rows[places[number]]))
+    losses, kept = steps(ours, lambda number: step.summed_loss(ours, step.collate(three(few, number)), head))
+    expected, wanted = steps(theirs, lambda number: sum(alone(theirs, row) for row in three(few, number)))
     torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-4)
     for name, value in kept.items():
         torch.testing.assert_close(value, wanted[name], rtol=1e-3, atol=2e-5, msg=lambda text, name=name: name + text)

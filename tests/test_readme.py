@@ -40,12 +40,21 @@ def test_make_help_tells_every_command() -> None:
     assert all(f"make {command} " in told for command in re.findall(r"^([a-z-]+):.*## ", MAKEFILE, flags=re.MULTILINE))
 
 
-def test_the_values_shown_for_validation_are_right_ones() -> None:
-    [block] = re.findall(r"```yaml\n(render: .*?)```", README, flags=re.DOTALL)
+BLOCKS = re.findall(r"```yaml\n((?:ingest|model|render|train):.*?)```", README, flags=re.DOTALL)
+
+
+def test_values_are_shown_for_data_model_adapter_and_validation() -> None:
+    assert {name for block in BLOCKS for name in yaml.safe_load(block)} == {"ingest", "model", "render", "train"}
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_values_that_are_shown_are_right_ones(block: str) -> None:
     shown = yaml.safe_load(block)
     values = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    checked = params.check(values | {name: values[name] | own for name, own in shown.items()}, Path("params.yaml"))
-    assert checked.train.patience == shown["train"]["patience"]
+    whole = {"ingest", "model"}  # these are shown as the user's own, the others to be added to
+    both = values | {name: own if name in whole else values[name] | own for name, own in shown.items()}
+    checked = params.check(both, Path("params.yaml"))
+    assert all(hasattr(getattr(checked, name), key) for name, own in shown.items() for key in own)
 
 
 def test_the_pinned_data_set_that_is_shown_is_a_right_one() -> None:

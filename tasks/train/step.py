@@ -109,7 +109,7 @@ def plain_head(model: Any) -> nn.Linear | None:
         model.eval()
         hidden, logits = hidden_of(model, few), logits_of(model, few)
         model.train(training)
-        return head if torch.equal(head(hidden), logits) else None
+        return head if torch.equal(head(hidden[None])[0], logits) else None
 
 
 class PackedTrainer(Trainer):
