@@ -2,15 +2,15 @@
 
 import ast
 import functools
+import importlib
 import re
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from flows import graph
 from tasks import params
@@ -168,8 +168,9 @@ def test_stages_that_do_not_depend_on_each_other_are_apart_in_the_graph() -> Non
 
 @pytest.mark.parametrize("stage", stages())
 def test_every_stage_explains_itself(stage: str) -> None:
-    done = subprocess.run([sys.executable, "-m", f"tasks.{stage}", "run", "--help"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    command = importlib.import_module(f"tasks.{stage}.__main__")
+    done = CliRunner().invoke(command.app, ["run", "--help"])
+    assert done.exit_code == 0
     assert "Usage:" in done.stdout
 
 

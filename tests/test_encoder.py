@@ -126,7 +126,7 @@ def own(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(texts=st.lists(TEXTS))
 def test_the_tokens_of_any_text_are_the_tokenizer_s(kind: str, texts: list[str]) -> None:
     fast, slow = both(kind)
