@@ -28,6 +28,16 @@ def test_preview_of_one_task_shows_as_many_as_asked_for(in_project: Project) -> 
     assert shown.count("topic / news_topic") == 3
 
 
+def test_preview_shows_every_turn_of_a_conversation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = own(1)._replace(system="Be kind.", turns=["Who?", "Ada.", "Why?"], outputs=["She asked."])
+    rendered.render(tmp_path, [*map(record, range(20)), talk])
+    monkeypatch.chdir(tmp_path)
+    shown = CliRunner().invoke(render, ["preview", "--task", "chat"]).stdout.split("\n")
+    assert [line for line in shown if line in ("Be kind.", *talk.turns, *talk.outputs)] == [
+        "Be kind.", "Who?", "Ada.", "Why?", "She asked."
+    ]  # fmt: skip
+
+
 def test_preview_shows_the_exemplars_that_a_run_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [*map(record, range(20)), *map(own, range(20))]
     home = rendered.render(tmp_path, rows, few_shot={"share": 1.0})

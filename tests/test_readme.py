@@ -12,6 +12,8 @@ from tasks import params
 from tasks.ingest import __main__ as ingest
 from tasks.ingest.containers.hub import DataSet
 from tasks.ingest.formats import FORMATS
+from tasks.render import templates
+from tests.data_fixtures import record
 
 README = Path("README.md").read_text(encoding="utf-8")
 MAKEFILE = Path("Makefile").read_text(encoding="utf-8")
@@ -61,6 +63,14 @@ def test_the_pinned_data_set_that_is_shown_is_a_right_one() -> None:
     [block] = re.findall(r"```yaml\n(dataset: .*?)```", README, flags=re.DOTALL)
     shown = DataSet.model_validate(yaml.safe_load(block))
     assert (shown.dataset, shown.split) == ("owner/name", "train")
+
+
+def test_the_template_that_is_shown_fits_a_labelled_pair(tmp_path: Path) -> None:
+    [block] = re.findall(r"```yaml\n(templates:.*?)```", README, flags=re.DOTALL)
+    (tmp_path / "reviews.yaml").write_text(block)
+    pair = record(1)._replace(task="reviews", fields={"input": "I loved it."}, outputs=["good"], options=[])
+    [template] = templates.load_bank(tmp_path).for_record(pair)
+    assert templates.render(pair, template).turns == ["Is this review good or bad?\n\nI loved it.", "good"]
 
 
 def test_the_formats_are_listed_with_what_they_need(capsys: pytest.CaptureFixture[str]) -> None:

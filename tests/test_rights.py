@@ -122,3 +122,11 @@ def test_forgetting_tells_what_is_found_and_what_still_holds_it() -> None:
     assert done.output.startswith(first["id"] + "\n1 records of the last run")
     assert f"python -m tasks.register trained-on --id {first['id']}" in done.output
     assert "dvc gc" in done.output
+
+
+def test_forgetting_counts_what_is_asked_for_now_and_says_when_that_is_nothing() -> None:
+    [first, _] = run(["unknown"])
+    CliRunner().invoke(ingest.app, ["forget", "--id", first["id"]])
+    done = CliRunner().invoke(ingest.app, ["forget", "--person", "Nobody Here"])
+    assert done.output.startswith("No record of the last run is meant by --person 'Nobody Here'")
+    assert first["id"] not in done.output

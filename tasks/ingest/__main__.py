@@ -62,14 +62,14 @@ def forget(
     if not identity and not person:
         raise UserError("name what to forget: --id ID or --person NAME")
     rights.forget(identity or (), person or ())
-    found = list(rights.affected(Path("data/ingest"), rights.load()))
+    found = list(rights.affected(Path("data/ingest"), rights.Forgotten.of(identity or (), person or ())))
     for row in found[:SHOWN]:
         print(row)
     if len(found) > SHOWN:
         print(f"... and {len(found) - SHOWN:,} more")
     asked = [("--id", row) for row in identity or ()] + [("--person", name) for name in person or ()]
     names = "".join(f" {option} {shlex.quote(value)}" for option, value in asked)
-    print(rights.AFTERWARDS.format(count=len(found), path=rights.FORGOTTEN, names=names))
+    print((rights.AFTERWARDS if found else rights.NOTHING).format(count=len(found), path=rights.FORGOTTEN, names=names))
 
 
 @app.command("formats")

@@ -36,6 +36,12 @@ AFTERWARDS = """\
 """What `forget` tells; the parts are the count, the file and the options to ask with."""
 
 
+NOTHING = """\
+No record of the last run is meant by{names}: is it spelt right, and does `person` of its source name the field?
+{path} holds it now, for runs to come; take it out there if it was a slip."""
+"""What `forget` tells where the last run holds nothing of what was asked for."""
+
+
 class ForgottenFile(BaseModel):
     """The file of what is forgotten."""
 
@@ -49,6 +55,11 @@ class Forgotten(NamedTuple):
 
     contents: frozenset[str]
     persons: frozenset[str]
+
+    @classmethod
+    def of(cls, ids: Iterable[str], persons: Iterable[str]) -> "Forgotten":
+        """Records by their ids, and persons by their names."""
+        return cls(frozenset(map(content_of, ids)), frozenset(map(person_digest, persons)))
 
     def __bool__(self) -> bool:
         return bool(self.contents or self.persons)
@@ -82,7 +93,7 @@ def forget(ids: Iterable[str], persons: Iterable[str], path: Path = FORGOTTEN) -
 
 
 def affected(folder: Path, forgotten: Forgotten) -> Iterator[str]:
-    """The ids of the records below `folder`, as the last run wrote them, that are forgotten by now."""
+    """The ids of the records below `folder`, as the last run wrote them, that `forgotten` means."""
     for path in sorted(folder.glob("*/records.parquet")):
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(columns=["id", "person"]):

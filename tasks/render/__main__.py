@@ -59,7 +59,7 @@ def run(records: Records = Path("data/ingest"), out: Path = Path("data/render"))
         guards.not_trained_on(counted.clusters, side.excluded)
         left_out = {"duplicates": side.repeated, "contaminated": int(found.contaminated.sum())}
         told = write_mixture(counted, choice, paths, left_out)
-    _summarise(told, listed, side.excluded, wanted, out)
+    _summarise(told, listed, side, wanted, out)
 
 
 def write_suites(listed: Catalogue, wanted: params.Render, folder: Path, home: Path) -> list[Asked]:
@@ -119,8 +119,10 @@ def preview(
     for record in sorted(listed.records(first_of(listed, task, number)), key=lambda record: record.task):
         shown = rendering.example(record, bank, everything.render, pools.get((record.cluster, record.task), []))
         console.console.rule(f"[bold]{shown.cluster} / {shown.task}[/] · {shown.template} ({shown.kind})")
-        console.console.print(shown.prompt, markup=False)
-        console.console.print(shown.completion, markup=False, style="green")
+        if shown.system:
+            console.console.print(shown.system, markup=False, style="dim")
+        for place, text in enumerate([shown.prompt, *shown.turns[1:]]):
+            console.console.print(text, markup=False, style="green" if place % 2 else None)
 
 
 def pools_before_decontamination(listed: Catalogue, everything: params.Params) -> rendering.Pools:
@@ -140,14 +142,17 @@ def first_of(listed: Catalogue, task: str | None, number: int) -> Mask:
 
 
 def _summarise(
-    told: Mapping[str, Any], listed: Catalogue, excluded: Mapping[str, str], wanted: params.Render, out: Path
+    told: Mapping[str, Any], listed: Catalogue, side: holdout.Side, wanted: params.Render, out: Path
 ) -> None:
-    rows: dict[str, object] = {"examples": f"{told['got']:,} of {told['asked']:,} asked for"}
+    rows: dict[str, object] = {
+        "examples": f"{told['got']:,} of {told['asked']:,} asked for",
+        "out of": f"{int(side.training.sum()):,} records that may be trained on",
+    }
     if told["got"] < told["asked"]:
         rows["warning"] = "fewer records than asked for may be trained on: add sources, or lower render.examples"
     rows |= {f"  {cluster}": count for cluster, count in told["clusters"].items()}
     rows |= {name: told[name] for name in ("validation", "duplicates", "contaminated")}
-    for name, held in sorted(excluded.items()):
+    for name, held in sorted(side.excluded.items()):
         count = f"{int(listed.of_clusters([name]).sum()):,} records"
         if name in wanted.held_out:
             rows[f"held out: {name}"] = count
