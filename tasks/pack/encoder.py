@@ -45,9 +45,10 @@ def fastest(tokenizer: Tokenizer) -> Encode:
         return [found.ids for found in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
     described = json.loads(tokenizer.to_str())
-    encoding, is_odd = byte_pairs(described, tokenizer), _odd(described)
+    encoding = byte_pairs(described, tokenizer)
     if encoding is None:
         return slow
+    is_odd = _odd(described)
 
     def fast(texts: list[str]) -> list[list[int]]:
         odd = [bool(is_odd(text)) for text in texts]
