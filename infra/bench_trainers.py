@@ -58,13 +58,12 @@ def ours(base: Path, shards: Path, rows_per_step: int) -> None:
     set_seed(SEED)
     adapted = adapt(model.load_base(base, COMPUTE, attention.NAME), LORA)
     arguments = TrainingArguments(
-        per_device_train_batch_size=1,
-        gradient_accumulation_steps=rows_per_step,
+        per_device_train_batch_size=rows_per_step,
         remove_unused_columns=False,
         include_num_input_tokens_seen="all",
         **common(),
     )
-    train(step.PackedTrainer(model=adapted, args=arguments, train_dataset=rows, data_collator=step.collate))
+    train(step.PackedTrainer(COMPUTE.threads, model=adapted, args=arguments, train_dataset=rows))
 
 
 def trl(base: Path, shards: Path, options: dict[str, Any]) -> None:

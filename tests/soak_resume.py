@@ -34,7 +34,7 @@ def moments(seed: int) -> list[tuple[str, int]]:
     chance = random.Random(seed)
     early = TRAINING * 2 + chance.choices(TRAINING, k=KILLS - 2 * len(MOMENTS))
     chance.shuffle(early)
-    counts = [(name, chance.randint(1, 10 if name == "step" else 5)) for name in early]
+    counts = [(name, chance.randint(1, 5)) for name in early]
     # A run that MLflow has as finished is not closed a second time, so the moments behind that come last.
     return counts + [(name, 1) for name in ENDING for _ in range(2)]
 

@@ -12,10 +12,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.nn.functional import cross_entropy
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from tasks import attention, params
 from tasks.shards import read_shards
-from tasks.train import linear, loss, step
+from tasks.train import linear, loss, norm, step
 from tasks.train.__main__ import adapt
 from tests import tiny
 from tests.project import Project
@@ -155,6 +156,31 @@ def test_a_chunked_loss_and_its_gradient_are_those_of_all_logits(chunk: int, mon
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(torch.autograd.grad(found * 3, hidden), torch.autograd.grad(expected * 3, hidden))
     assert max(held) <= chunk
+
+
+@pytest.mark.parametrize("number_format", [torch.float32, torch.bfloat16])
+def test_a_norm_and_its_gradient_are_those_of_the_stock_layer(number_format: torch.dtype) -> None:
+    torch.manual_seed(1)
+    stock = LlamaRMSNorm(24).to(number_format).requires_grad_(False)
+    stock.weight.uniform_(0.5, 1.5)
+    x = torch.randn(2, 9, 24, dtype=number_format, requires_grad=True)
+    upstream = torch.randn(2, 9, 24, dtype=number_format)
+    model = nn.Sequential(stock)
+    norm.fuse(model)
+    found, expected = model(x), stock(x)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(torch.autograd.grad(found, x, upstream), torch.autograd.grad(expected, x, upstream))
+    assert type(model[0]) is norm.FrozenNorm
+
+
+def test_a_norm_that_only_bears_the_name_or_learns_is_left_alone() -> None:
+    class OtherRMSNorm(LlamaRMSNorm):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * 2
+
+    model = nn.Sequential(OtherRMSNorm(8).requires_grad_(False), LlamaRMSNorm(8))
+    norm.fuse(model)
+    assert [type(layer) for layer in model] == [OtherRMSNorm, LlamaRMSNorm]
 
 
 def test_logits_that_are_changed_behind_the_head_are_noticed(rows: step.Rows) -> None:

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from tasks import attention, guards, params
 from tasks.guards import GuardError
 from tasks.shards import read_shards
-from tasks.train import step
+from tasks.train import shares, step
 from tasks.train.__main__ import adapt
 from tests.project import Project
 
@@ -83,18 +83,21 @@ def test_the_loss_is_divided_by_the_supervised_tokens_of_the_whole_step(project:
         torch.testing.assert_close(weight, at_once[name], rtol=1e-4, atol=1e-5)
 
 
+def test_threads_side_by_side_train_like_one_and_twice_to_the_same_bytes(project: Project, rows: step.Rows) -> None:
+    alone, first, second = (trained(project, rows, together=8, threads=number) for number in (1, 3, 3))
+    for name, weight in alone.items():
+        torch.testing.assert_close(weight, first[name], rtol=1e-4, atol=1e-5)
+        assert torch.equal(first[name], second[name])
+
+
 def singles(rows: step.Rows) -> list[dict[str, Any]]:
     """Each sequence of the rows as a row of its own."""
-    found: list[dict[str, Any]] = []
-    for row in (rows[number] for number in range(len(rows))):
-        ends = row["lengths"].cumsum()
-        for start, end in zip(ends - row["lengths"], ends, strict=True):
-            parts = {name: row[name][start:end] for name in ("ids", "supervised")}
-            found.append({"number": len(found), **parts, "lengths": np.array([end - start])})
-    return found
+    return list(shares.sequences([rows[number] for number in range(len(rows))]))
 
 
-def trained(project: Project, rows: step.Rows, together: int = 1, accumulate: int = 1) -> dict[str, torch.Tensor]:
+def trained(
+    project: Project, rows: step.Rows, together: int = 1, accumulate: int = 1, threads: int = 1
+) -> dict[str, torch.Tensor]:
     """The adapter after two optimiser steps over the first eight sequences."""
     from transformers import TrainingArguments, set_seed
 
@@ -113,7 +116,7 @@ def trained(project: Project, rows: step.Rows, together: int = 1, accumulate: in
         use_cpu=True,
     )
     few = singles(rows)[:8]
-    step.PackedTrainer(model=adapted, args=arguments, train_dataset=few, data_collator=step.collate).train()
+    step.PackedTrainer(threads, model=adapted, args=arguments, train_dataset=few).train()
     return {name: weight.detach() for name, weight in adapted.named_parameters() if weight.requires_grad}
 
 

@@ -16,7 +16,7 @@ from transformers import set_seed
 from tasks import attention, console, errors, guards, lineage, model, outputs, params, tracking
 from tasks.errors import UserError
 from tasks.shards import Shards, read_shards
-from tasks.train import history, linear, step, stopping, training
+from tasks.train import history, linear, norm, step, stopping, training
 from tasks.train.checkpoints import Checkpoints
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -90,6 +90,7 @@ def adapt(base: Any, lora: params.Lora) -> Any:
     except ValueError as error:
         raise UserError(f"train.lora.target_modules: {lora.target_modules!r} selects no layer: {error}") from error
     linear.fuse(adapted)
+    norm.fuse(adapted)
     return adapted
 
 

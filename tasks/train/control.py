@@ -22,16 +22,11 @@ from tasks.train.step import Batch, Rows
 from tasks.train.stopping import Stop
 
 
-def collate(rows: list[dict[str, Any]]) -> Batch:
-    """As the step's, with the rows' numbers."""
-    return {**step.collate(rows), "numbers": [row["number"] for row in rows]}
-
-
 class ControlledTrainer(step.PackedTrainer):
     """The packed Trainer that validates on `eval_dataset`, and whose checkpoints are whole."""
 
-    def __init__(self, checkpoints: Checkpoints, packed: Shards, **arguments: Any) -> None:
-        super().__init__(train_dataset=Rows(packed), data_collator=collate, **arguments)
+    def __init__(self, checkpoints: Checkpoints, packed: Shards, threads: int, **arguments: Any) -> None:
+        super().__init__(threads, train_dataset=Rows(packed), **arguments)
         self.checkpoints, self.packed = checkpoints, packed
         self.adapted: Any = self.model
         self.taken: list[int] = []
@@ -39,6 +34,10 @@ class ControlledTrainer(step.PackedTrainer):
         self.supervised = 0
         """The supervised tokens of this step."""
         self.add_callback(Watch(self))
+
+    def collate(self, rows: list[dict[str, Any]]) -> Batch:
+        """As the step's, with the rows' numbers."""
+        return {**super().collate(rows), "numbers": [row["number"] for row in rows]}
 
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -65,8 +64,8 @@ class ControlledTrainer(step.PackedTrainer):
         with torch.no_grad():
             for number in range(len(rows)):
                 batch = self._prepare_inputs(step.collate([rows[number]]))
-                total += float(super().compute_loss(self.adapted, batch, num_items_in_batch=supervised))
-        return total
+                total += float(step.summed_loss(self.adapted, batch, self.head))
+        return total / supervised
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint as the Trainer does, whole or not at all."""

@@ -24,10 +24,11 @@ class SummedCrossEntropy(torch.autograd.Function):
         gradient = torch.empty_like(hidden)
         for start in range(0, len(labels), CHUNK):
             chunk = slice(start, start + CHUNK)
-            log_probabilities = linear(hidden[chunk], weight, bias).log_softmax(1, dtype=torch.float32)
-            wanted = labels[chunk, None]
-            total -= log_probabilities.gather(1, wanted).sum()
-            to_logits = log_probabilities.exp_()
+            logits = linear(hidden[chunk], weight, bias)
+            wanted, to_logits = labels[chunk, None], logits.softmax(1, dtype=torch.float32)
+            # The likeliest token tells the logarithm of the sum of exponentials, which softmax keeps to itself.
+            normaliser = logits.amax(1).float() - to_logits.amax(1).log()
+            total += (normaliser - logits.gather(1, wanted)[:, 0].float()).sum()
             to_logits.scatter_add_(1, wanted, to_logits.new_full(wanted.shape, -1.0))
             gradient[chunk] = to_logits.to(weight.dtype) @ weight
         ctx.save_for_backward(gradient)

@@ -14,6 +14,7 @@ from transformers import Trainer
 
 from tasks import guards
 from tasks.shards import Shards
+from tasks.train import shares
 from tasks.train.loss import SummedCrossEntropy
 
 Batch = dict[str, Any]
@@ -113,20 +114,50 @@ def plain_head(model: Any) -> nn.Linear | None:
 
 
 class PackedTrainer(Trainer):
-    """transformers' Trainer with a loss that is a sum over supervised tokens, divided by those of the whole step."""
+    """transformers' Trainer with a loss that is a sum over supervised tokens, divided by those of the whole step.
+
+    A batch is a whole step's rows; on a CPU `threads` compute it side by side, where the model draws no random numbers.
+    """
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, threads: int, **options: Any) -> None:
+        super().__init__(data_collator=self.collate, **options)
+        alone = self.args.device.type != "cpu" or shares.draws(self.model)
+        self.threads = shares.Threads(1 if alone else threads)
         self.head = plain_head(self.model)
+        self.learnt = [weight for weight in self.model.parameters() if weight.requires_grad]
+
+    def collate(self, rows: list[dict[str, Any]]) -> Batch:
+        """The rows of a step as shares of pieces; the Trainer counts `input_ids` and `shift_labels`."""
+        dealt = [[collate(piece) for piece in share] for share in shares.share_out(rows, self.threads.number)]
+        pieces = [piece for share in dealt for piece in share]
+        labels = torch.cat([piece["labels"] for piece in pieces])
+        ids = torch.cat([piece["input_ids"] for piece in pieces], dim=1)
+        return {"shares": dealt, "input_ids": ids, "labels": labels, "shift_labels": labels}
 
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """The batch's share of the step's mean cross-entropy."""
-        loss: torch.Tensor = summed_loss(model, inputs, self.head) / num_items_in_batch
-        return loss
+        """The step's mean cross-entropy, with its gradients computed already."""
+
+        def compute(share: list[Batch]) -> shares.Computed:
+            loss, gradients = self._learn(model, share[0], num_items_in_batch)
+            for piece in share[1:]:
+                more, others = self._learn(model, piece, num_items_in_batch)
+                loss += more
+                torch._foreach_add_(gradients, others)
+            return loss, gradients
+
+        # Threads would switch PEFT's casting on and off under each other; once around them, it stays off.
+        with mixed_precision(model):
+            loss, gradients = self.threads.add(inputs["shares"], compute)
+        return shares.Precomputed.apply(loss, gradients, *self.learnt)  # type: ignore
+
+    def _learn(self, model: Any, piece: Batch, supervised: Any) -> shares.Computed:
+        """A piece's part of the step's mean, and its gradients."""
+        loss = summed_loss(model, piece, self.head) / supervised
+        return loss.detach(), list(torch.autograd.grad(loss, self.learnt, materialize_grads=True))
 
 
 def neighbour_difference(model: Any, batch: Batch) -> float:

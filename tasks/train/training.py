@@ -21,8 +21,7 @@ def trainer_for(adapted: Any, packed: Shards, wanted: params.Params, checkpoints
     steps = steps_of(train, packed)
     arguments = TrainingArguments(
         output_dir=str(checkpoints.scratch),
-        per_device_train_batch_size=1,
-        gradient_accumulation_steps=train.rows_per_step,
+        per_device_train_batch_size=train.rows_per_step,
         max_steps=steps,
         learning_rate=train.learning_rate,
         lr_scheduler_type=train.schedule,
@@ -44,6 +43,7 @@ def trainer_for(adapted: Any, packed: Shards, wanted: params.Params, checkpoints
     trainer = ControlledTrainer(
         checkpoints,
         packed,
+        wanted.compute.threads,
         model=adapted,
         args=arguments,
         eval_dataset=validation_rows(packed) if train.validate_steps else None,
