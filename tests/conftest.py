@@ -1,8 +1,10 @@
-"""What tests share: a small project around a tiny model, its chat, and a fixed number of threads."""
+"""What tests share: a small project around a tiny model, its chat, a fixed number of threads, and their workers."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -10,6 +12,33 @@ from tasks.chat import Chat
 from tests import course, debian, tiny
 from tests.course import Course
 from tests.project import Project, make
+
+SLOWEST = (
+    "test_pipeline.py",
+    "test_versioning.py",
+    "test_resume.py",
+    "test_ui.py",
+    "test_control.py",
+    "test_models.py",
+)
+"""Files that take longest: they begin first, so that no worker has a long one left when the other is done."""
+
+# A worker may wait longer for a processor than hypothesis lets one input take.
+hypothesis.settings.register_profile("beside", deadline=None)
+hypothesis.settings.load_profile("beside")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two workers for the whole suite; who names tests does not pay for their start."""
+    # torch's threads would otherwise wait for each other in a loop, on a processor that the other worker needs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    return 0 if config.args_source is pytest.Config.ArgsSource.ARGS or config.option.keyword else 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slowest files first."""
+    place = {name: number for number, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
