@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tasks.chat import Chat
+from tasks.train import operations
 from tests import course, debian, tiny
 from tests.course import Course
 from tests.project import Project, make
@@ -90,6 +91,12 @@ def chat(project: Project) -> Chat:
 def two_threads() -> None:
     """The number of threads that params.yaml names too; another one sums in another order."""
     torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def measured_for_a_moment() -> None:
+    """Each training measures its device; how exactly matters to none here."""
+    operations.SECONDS = 0.01
 
 
 @pytest.fixture

@@ -33,16 +33,21 @@ class Rows(Dataset[dict[str, Any]]):
 
 
 def collate(rows: list[dict[str, Any]]) -> Batch:
+    """Rows as one flat batch (see `joined`). Raises GuardError where it trains on nothing."""
+    supervised = [bool(token) for row in rows for token in row["supervised"]]
+    guards.supervised_somewhere(f"batch of rows {[row['number'] for row in rows]}", supervised)
+    return joined(rows)
+
+
+def joined(rows: list[dict[str, Any]]) -> Batch:
     """Rows as one flat batch without padding.
 
     `input_ids` and `position_ids` are (1, tokens), positions start anew in each sequence; `predicting` (supervised
     tokens,) are the places whose next token is learnt, `labels` (supervised tokens,) these next tokens.
-    Raises GuardError where a batch trains on nothing.
     """
     ids = torch.cat([torch.tensor(row["ids"], dtype=torch.long) for row in rows])
     supervised = torch.cat([torch.tensor(row["supervised"]) for row in rows])
     lengths = torch.cat([torch.tensor(row["lengths"]) for row in rows])
-    guards.supervised_somewhere(f"batch of rows {[row['number'] for row in rows]}", supervised.tolist())
     learnt = supervised.nonzero().squeeze(1)
     boundaries = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)]).to(torch.int32)
     labels = ids[learnt]
