@@ -198,7 +198,11 @@ def main(
         logging.getLogger(name).addFilter(_WithoutTraceback())
     runner: Any = ThreadPoolTaskRunner(max_workers=side_by_side)
     start_server()
-    became = pipeline.with_options(task_runner=runner)(side_by_side)
+    try:
+        became = pipeline.with_options(task_runner=runner)(side_by_side)
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C; the same command again goes on from there", file=sys.stderr, flush=True)
+        raise
     console = Console()
     links: dict[str, str] = {}
     for stage in graph.plan().stages:

@@ -180,6 +180,10 @@ MUTANTS = [
            "test_clean.py::test_rows_of_one_long_instruction_are_no_near_duplicates"),
     Mutant("a run begins without its source", "tasks/preflight.py", "if path.exists():", "if True:",
            "test_preflight.py::test_all_faults_are_told_at_once_each_with_the_nearest_right_value"),
+    Mutant("Prefect's temporary server hears Ctrl-C", "flows/pipeline.py", "signal.SIG_BLOCK, {signal.SIGINT}",
+           "signal.SIG_BLOCK, set()", "test_pipeline.py::test_the_temporary_server_does_not_hear_ctrl_c"),
+    Mutant("a variant of a sweep is registered", "tasks/register/__main__.py", "if variant := settings.experiment():",
+           "if variant := None:", "test_register.py::test_a_variant_of_a_sweep_is_not_registered"),
     Mutant("the last of two equal keys is taken", "tasks/sheets.py", "in lines:", "in ():",
            "test_sheets.py::test_a_key_that_stands_twice_is_refused_with_file_and_line"),
 ]  # fmt: skip

@@ -1,9 +1,11 @@
 """The pipeline through its real tools: `dvc repro` in one checkout, the flow in another, and a real Prefect server."""
 
 import csv
+import functools
 import io
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -191,6 +194,18 @@ def test_the_variants_of_a_sweep_compare_in_dvc_and_in_mlflow_and_only_the_appli
     by_dvc.run("dvc", "exp", "apply", variants["4"]["Experiment"])
     by_dvc.run(sys.executable, "-m", "tasks.register", "ensure")  # as every flow ends
     assert len(by_dvc.versions()) == len(registered) + 1
+
+
+def test_the_temporary_server_does_not_hear_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import pipeline
+
+    blocked: list[set[signal.Signals]] = []
+    here = functools.partial(signal.pthread_sigmask, signal.SIG_BLOCK, [])
+    monkeypatch.setattr(pipeline.SubprocessASGIServer, "start", lambda _: blocked.append(here()))
+    monkeypatch.setattr(pipeline, "PREFECT_API_URL", SimpleNamespace(value=lambda: None))
+    pipeline.start_server()
+    assert signal.SIGINT in blocked[0]  # and so in the process that would have been started
+    assert signal.SIGINT not in here()
 
 
 def test_a_failing_stage_is_named_and_nothing_behind_it_runs(by_flow: tuple[Checkout, str], server: str) -> None:

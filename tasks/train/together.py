@@ -36,6 +36,8 @@ def joined(wanted: int, threads: int) -> Iterator[None]:
     Raises UserError where there are more or fewer, LostError where one of them ends early.
     """
     torch.set_num_threads(threads)
+    if torch.cuda.is_available() and torch.cuda.device_count() < wanted:
+        raise UserError(f"train.launch.processes: {wanted} need a GPU each, and there is {torch.cuda.device_count()}")
     found = PartialState(cpu=model.device().type == "cpu").num_processes
     if found != wanted:
         raise UserError(f"train.launch.processes: {wanted} are asked for, and {found} were started")
