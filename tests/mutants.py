@@ -83,7 +83,7 @@ MUTANTS = [
            "test_pack.py::test_every_answer_of_a_conversation_is_learnt_and_nothing_else"),
     Mutant("only the first answer is learnt", "tasks/pack/skeleton.py", "self.message > 0 and self.message % 2 == 0",
            "self.message == 2", "test_pack.py::test_every_answer_of_a_conversation_is_learnt_and_nothing_else"),
-    Mutant("a text forges special tokens", "tasks/pack/tokens.py", "tokenizer.encode_special_tokens = True", "",
+    Mutant("a text forges special tokens", "tasks/pack/encoder.py", "tokenizer.encode_special_tokens = True", "",
            "test_pack.py::test_special_tokens_in_a_text_are_plain_text"),
     Mutant("assembled tokens are not compared", "tasks/guards.py", "if list(assembled) != list(whole):", "if False:",
            "test_pack.py::test_tokens_that_are_not_those_of_the_whole_text_are_stopped"),
