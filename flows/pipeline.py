@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, as_completed
+from prefect.server.api.server import SubprocessASGIServer
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
@@ -152,6 +155,21 @@ def _publish(stage: graph.Stage) -> None:
         create_link_artifact(address, link_text=name, key=f"{key}-{slug}", description=name)
 
 
+def start_server() -> None:
+    """Start Prefect's temporary server, where no other is named, out of reach of Ctrl-C.
+
+    A terminal sends that to all processes, and a flow whose server is gone asks for it for a minute. A signal that is
+    blocked when a process starts stays blocked in it; Prefect ends this server by another one.
+    """
+    if PREFECT_API_URL.value():
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        SubprocessASGIServer().start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _WithoutTraceback(logging.Filter):
     """What a user can mend is told in one line; Prefect would add where in the code it was raised."""
 
@@ -179,7 +197,12 @@ def main(
     for name in ("prefect.task_runs", "prefect.flow_runs"):
         logging.getLogger(name).addFilter(_WithoutTraceback())
     runner: Any = ThreadPoolTaskRunner(max_workers=side_by_side)
-    became = pipeline.with_options(task_runner=runner)(side_by_side)
+    start_server()
+    try:
+        became = pipeline.with_options(task_runner=runner)(side_by_side)
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C; the same command again goes on from there", file=sys.stderr, flush=True)
+        raise
     console = Console()
     links: dict[str, str] = {}
     for stage in graph.plan().stages:

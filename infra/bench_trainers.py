@@ -19,7 +19,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, Tra
 
 from tasks import attention, model, params
 from tasks.shards import Shards, read_shards
-from tasks.train import step
+from tasks.train import operations, step
 from tasks.train.__main__ import adapt
 
 SEED = 17
@@ -142,29 +142,15 @@ def matrix(base: Path, shards: Path) -> None:
     layers = [(one.weight, tokens) for one in loaded.modules() if isinstance(one, torch.nn.Linear) and one is not head]
     inputs = {width: torch.randn(tokens, width).bfloat16() for weight, _ in layers for width in weight.shape}
     inputs[head.weight.shape[0]] = torch.randn(supervised, head.weight.shape[0]).bfloat16()
-    tell({"ready": True, **sizes(loaded, packed)})
+    tell({"ready": True, "operations_per_token": operations.per_token(loaded, packed)})
     with torch.inference_mode():
         while sys.stdin.readline():
             start = time.perf_counter()
             for weight, rows in [*layers, (head.weight, supervised)]:
                 inputs[weight.shape[1]][:rows] @ weight.T
                 inputs[weight.shape[0]][:rows] @ weight
-            operations = 4 * sum(weight.numel() * rows for weight, rows in [*layers, (head.weight, supervised)])
-            tell({"rate": operations / (time.perf_counter() - start)})
-
-
-def sizes(loaded: Any, packed: Shards) -> dict[str, float]:
-    """The operations of a LoRA step for a real token, on average over the shards.
-
-    Forward and input gradient are 2 operations each for a weight; the head's at supervised tokens alone. Attention
-    within a sequence of n tokens takes 6 n^2 / 2 products of a head's width: two forward, four backward.
-    """
-    config, head = loaded.config, loaded.get_output_embeddings().weight.numel()
-    linear = sum(one.weight.numel() for one in loaded.modules() if isinstance(one, torch.nn.Linear)) - head
-    squares = sum((end - start) ** 2 for start, end in pairwise(packed.boundaries.tolist()))
-    attended = 6 * squares * config.hidden_size * config.num_hidden_layers
-    tokens, supervised = packed.index["tokens"], packed.index["supervised_tokens"]
-    return {"operations_per_token": 4 * linear + (4 * head * supervised + attended) / tokens}
+            done = 4 * sum(weight.numel() * rows for weight, rows in [*layers, (head.weight, supervised)])
+            tell({"rate": done / (time.perf_counter() - start)})
 
 
 def peak() -> float:

@@ -233,6 +233,16 @@ class Lora(Section):
         return self
 
 
+class Launch(Section):
+    """The processes that train together on this machine."""
+
+    processes: int = Field(default=1, ge=1, le=1_024)
+    """How many; they share the rows of each step, and give what one process gives, within rounding.
+
+    Each has a GPU of its own, or `compute.threads` threads of the CPU.
+    """
+
+
 class Train(Section):
     """The training run."""
 
@@ -267,6 +277,19 @@ class Train(Section):
     """Minutes between checkpoints; 0 writes one after every step. It changes no byte of the adapter."""
     lora: Lora = Lora()
     """The adapter."""
+    launch: Launch = Launch()
+    """Several processes."""
+
+    @model_validator(mode="after")
+    def _processes_share_a_step_evenly(self) -> "Train":
+        processes = self.launch.processes
+        if self.rows_per_step % processes:
+            above = self.rows_per_step + -self.rows_per_step % processes
+            raise ValueError(
+                f"`rows_per_step`: {self.rows_per_step} rows cannot be shared evenly by `launch.processes`,"
+                f" which is {processes}: write {above}, or another number of processes"
+            )
+        return self
 
     @model_validator(mode="after")
     def _patience_counts_validations(self) -> "Train":

@@ -10,14 +10,24 @@ BUILD = Path("build")
 """What no stage declares: timings, links, rejects of a stopped run, checkpoints."""
 
 
+def experiment() -> str:
+    """The name of the DVC experiment that this stage runs for, a variant; empty in `dvc repro` and in a flow."""
+    return os.environ.get("DVC_EXP_NAME", "")
+
+
+def home() -> Path:
+    """The repository's root, and in an experiment that of the user's, of which DVC runs a copy."""
+    return Path(os.environ["DVC_ROOT"]) if experiment() else ROOT
+
+
 def tracking_uri() -> str:
     """MLflow's address: `MLFLOW_TRACKING_URI`, or an SQLite file in the repository's folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{ROOT / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
 
 
 def artifact_root() -> str | None:
     """Where a new experiment keeps its files: a folder beside the SQLite file; None lets a server decide."""
-    return None if os.environ.get("MLFLOW_TRACKING_URI") else (ROOT / "mlartifacts").as_uri()
+    return None if os.environ.get("MLFLOW_TRACKING_URI") else (home() / "mlartifacts").as_uri()
 
 
 def tracking_page() -> str:

@@ -20,6 +20,9 @@ from tasks.params import dotted
 FINGERPRINT = "instructflow.fingerprint"
 """The tag that says which training a run or a version is of."""
 
+VARIANT = "instructflow.variant"
+"""The tag with the name of the DVC experiment that first trained it, where one did."""
+
 
 @dataclass(frozen=True)
 class TrainingRun:
@@ -65,9 +68,8 @@ def training_run(experiment: str, fingerprint: str, params: Mapping[str, Any]) -
         yield TrainingRun(api, run.info.run_id, known=True)
         return
     if run is None:
-        run = api.create_run(
-            experiment_id(api, experiment), tags={FINGERPRINT: fingerprint}, run_name=f"train-{fingerprint[:8]}"
-        )
+        tags = {FINGERPRINT: fingerprint} | ({VARIANT: settings.experiment()} if settings.experiment() else {})
+        run = api.create_run(experiment_id(api, experiment), tags=tags, run_name=f"train-{fingerprint[:8]}")
         api.log_batch(run.info.run_id, params=[Param(name, str(value)) for name, value in dotted(params).items()])
     else:
         api.update_run(run.info.run_id, RunStatus.to_string(RunStatus.RUNNING))

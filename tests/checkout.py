@@ -37,6 +37,11 @@ class Checkout:
         """Run the flow."""
         return self.run(sys.executable, "-m", "flows.pipeline", **environment)
 
+    def commit(self, message: str) -> None:
+        """Commit all that git does not ignore."""
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "-m", message)
+
     def change(self, section: str, key: str, value: object) -> None:
         """Change one value of params.yaml."""
         path = self.root / "params.yaml"
@@ -79,5 +84,6 @@ def checkout(root: Path, model: Path) -> Checkout:
     (root / "params.yaml").write_text(
         yaml.safe_dump(small_params(model, Path("tasks/ingest/starter")), sort_keys=False)
     )
-    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    for command in ("init -q", "config user.name a", "config user.email a@example.org"):
+        subprocess.run(["git", *command.split()], cwd=root, check=True)
     return Checkout(root)

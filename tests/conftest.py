@@ -1,15 +1,46 @@
-"""What tests share: a small project around a tiny model, its chat, and a fixed number of threads."""
+"""What tests share: a small project around a tiny model, its chat, a fixed number of threads, and their workers."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 from tasks.chat import Chat
+from tasks.train import operations
 from tests import course, debian, tiny
 from tests.course import Course
 from tests.project import Project, make
+
+SHARED = {"project", "prepared"}
+"""Fixtures of the whole session: the files that use one stay in one worker, so that it is made once."""
+
+SLOWEST = ["test_pipeline.py", "prepared", "test_versioning.py", "test_ui.py", "project"]
+"""Groups of tests that take longest: they begin first, so that no worker has a long one left when the other is done."""
+
+# A worker may wait longer for a processor than hypothesis lets one input take.
+hypothesis.settings.register_profile("beside", deadline=None)
+hypothesis.settings.load_profile("beside")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two workers for the whole suite; who names tests does not pay for their start."""
+    # torch's threads would otherwise wait for each other in a loop, on a processor that the other worker needs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    return 0 if config.args_source is pytest.Config.ArgsSource.ARGS or config.option.keyword else 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files, and those that share a fixture of the session, stay in one worker; the slowest begin first."""
+    used: dict[Path, set[str]] = {}
+    for item in items:
+        used.setdefault(item.path, set()).update(SHARED & set(getattr(item, "fixturenames", ())))
+    groups = {path: min(fixtures, default=path.name) for path, fixtures in used.items()}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
+    items.sort(key=lambda item: SLOWEST.index(group) if (group := groups[item.path]) in SLOWEST else len(SLOWEST))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -61,6 +92,12 @@ def chat(project: Project) -> Chat:
 def two_threads() -> None:
     """The number of threads that params.yaml names too; another one sums in another order."""
     torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def measured_for_a_moment() -> None:
+    """Each training measures its device; how exactly matters to none here."""
+    operations.SECONDS = 0.01
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from flows import graph
 from tasks import params
 from tasks.errors import UserError
 from tasks.params import Params
+from tests.mutants import MUTANTS, Mutant
 
 CODE = [*sorted(Path("tasks").rglob("*.py")), *sorted(Path("flows").glob("*.py"))]
 SHARED = {
@@ -183,6 +184,13 @@ def test_functions_are_short() -> None:
     )
     assert lengths[len(lengths) // 2] <= 12
     assert lengths[len(lengths) * 9 // 10] <= 35
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_breakage_fits_the_code_and_its_test_is_there(mutant: Mutant) -> None:
+    file, name = mutant.test.split("::")
+    assert mutant.old in Path(mutant.file).read_text(encoding="utf-8")
+    assert f"def {name.split('[')[0]}(" in Path("tests", file).read_text(encoding="utf-8")
 
 
 def test_the_lock_file_pins_every_package_exactly() -> None:

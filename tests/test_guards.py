@@ -128,6 +128,16 @@ def test_a_base_model_that_holds_other_than_numbers_is_stopped() -> None:
         guards.weights_are_finite("models/base", ["d", "c", "b", "a"])
 
 
+@given(st.sets(st.text(min_size=1), max_size=6))
+def test_a_base_model_passes_just_where_no_weight_is_named_and_one_of_those_named_is_told(names: set[str]) -> None:
+    assert stops(guards.weights_are_finite, "models/base", names) is bool(names)
+
+
+@given(st.text(max_size=3), st.text(max_size=3))
+def test_a_chat_template_passes_just_where_it_is_the_one_of_training(trained: str, evaluated: str) -> None:
+    assert stops(guards.same_chat, trained, evaluated) is (trained != evaluated)
+
+
 def stops(guard: Callable[..., None], *values: object) -> bool:
     """Whether the guard fires."""
     try:

@@ -1,11 +1,19 @@
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks.errors import UserError
 from tasks.examples import read_examples
 from tasks.guards import GuardError
 from tasks.records import Record
+from tasks.render import holdout
+from tasks.render.catalogue import Task
 from tests.data_fixtures import record
 from tests.rendered import own, render
 
@@ -49,6 +57,45 @@ def test_a_held_out_task_hidden_in_a_larger_one_stops_the_run(tmp_path: Path) ->
 
 def test_other_records_under_other_names_pass(tmp_path: Path) -> None:
     assert (render(tmp_path, [*HELD, *CHAT]) / "examples.parquet").is_file()
+
+
+WORDS = st.text("abcdefgh0123", min_size=1, max_size=12)
+MARKS = st.lists(st.sampled_from(["", "-", "_", " ", ".", "'"]), min_size=13, max_size=13)
+
+
+@given(WORDS, WORDS, MARKS, st.booleans())
+def test_names_pass_just_where_they_differ_in_more_than_case_and_punctuation(
+    held: str, other: str, marks: list[str], upper: bool
+) -> None:
+    spelt = "".join(mark + letter for mark, letter in zip(marks, other, strict=False))
+    spelt = spelt.upper() if upper else spelt
+    by_name = [Task("topic", spelt)], [Task("inference", held)]
+    by_cluster = [Task(spelt, "news")], [Task(held, "follows")]
+    assert [stops(holdout.names_are_apart, *pair) for pair in (by_name, by_cluster)] == [other == held] * 2
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 30))
+def test_records_pass_just_where_a_trained_task_shares_less_than_a_tenth_of_the_smaller_one(
+    alike: int, trained: int, held: int
+) -> None:
+    trained, held = trained + alike, max(held, alike)
+    asked = np.array([*range(trained), *range(alike), *range(1_000, 1_000 + held - alike)], np.uint64)
+    task = np.repeat([0, 1], [trained, held])
+    tasks = [Task("general", "chat"), Task("inference", "follows")]
+    catalogue: Any = SimpleNamespace(
+        tasks=tasks, task=task, counts=lambda mask: [int((task[mask] == one).sum()) for one in (0, 1)]
+    )
+    fires = stops(holdout.contents_are_apart, catalogue, asked, task == 0, task == 1)
+    assert fires is (alike > 0 and alike >= 0.1 * min(trained, held))
+
+
+def stops(guard: Callable[..., None], *values: object) -> bool:
+    """Whether the guard fires."""
+    try:
+        guard(*values)
+    except GuardError:
+        return True
+    return False
 
 
 def split(home: Path, text: str) -> str:

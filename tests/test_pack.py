@@ -15,7 +15,7 @@ from tasks.chat import PLAIN_TEMPLATE, Chat
 from tasks.errors import UserError
 from tasks.examples import Example
 from tasks.guards import GuardError
-from tasks.pack import encoder, plan, rows, tokens
+from tasks.pack import encoder, plan, rows, skeleton, tokens
 from tasks.pack.tokens import Batch
 from tasks.pack.write import pack
 from tasks.shards import read_shards
@@ -178,6 +178,23 @@ def test_a_template_that_opens_later_answers_otherwise_is_stopped(tmp_path: Path
     chat = Chat(tiny.byte_pairs(tiny.CHAT.replace("{{ message.content }}", thinking)))
     with pytest.raises(GuardError, match="turn 2 of 6: the chat template puts other markup before an answer"):
         batch_of(tmp_path, chat, TALK)
+
+
+@given(st.text("abc [](){}<>", min_size=1), st.integers(1, 3), st.sampled_from(["assistant", "user"]), st.booleans())
+def test_a_template_passes_just_where_answers_follow_the_markup_they_are_generated_behind(
+    mark: str, pairs: int, role: str, unless_last: bool
+) -> None:
+    where = f"message.role == '{role}'" + " and not loop.last" * unless_last
+    marked = f"{{% if {where} %}}{{{{ {mark!r} }}}}{{% endif %}}{{{{ message.content }}}}"
+    chat = Chat(tiny.byte_pairs(tiny.CHAT.replace("{{ message.content }}", marked)))
+    # A question is the last message where its answer is generated, and an answer is none of a prompt's messages.
+    otherwise = unless_last if role == "user" else not unless_last or pairs > 1
+    try:
+        skeleton.build(chat, skeleton.Shape(2 * pairs, system=False), lambda text: [7] * bool(text), "")
+    except GuardError as error:
+        assert otherwise, error
+    else:
+        assert not otherwise
 
 
 def test_a_template_that_refuses_a_system_message_says_so(tmp_path: Path) -> None:

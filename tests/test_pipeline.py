@@ -1,7 +1,11 @@
 """The pipeline through its real tools: `dvc repro` in one checkout, the flow in another, and a real Prefect server."""
 
+import csv
+import functools
+import io
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -10,11 +14,14 @@ import urllib.request
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
+from tasks import tracking
 from tests import tiny
 from tests.checkout import Checkout, checkout, outside, ran
 
@@ -151,8 +158,7 @@ def test_an_emptied_registry_is_filled_again_without_running_a_stage(
 
 
 def test_a_changed_training_value_reaches_training_and_what_depends_on_it(by_dvc: Checkout) -> None:
-    by_dvc.run("git", "add", "-A")
-    by_dvc.run("git", "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-q", "-m", "first")
+    by_dvc.commit("first")
     by_dvc.change("train", "weight_decay", 0.01)
     assert ran(by_dvc.run("dvc", "repro")) == {"train", "evaluate@tuned-inference", "report", "register"}
     assert sorted(by_dvc.versions()) == ["1", "2"]
@@ -164,6 +170,42 @@ def test_dvc_tells_what_changed_since_the_commit_and_draws_it(by_dvc: Checkout) 
     assert "index.html" in by_dvc.run("dvc", "plots", "show")
     page = (by_dvc.root / "dvc_plots" / "index.html").read_text()
     assert all(title in page for title in ("Loss in training and validation", "Base against tuned"))
+
+
+def test_the_variants_of_a_sweep_compare_in_dvc_and_in_mlflow_and_only_the_applied_one_is_registered(
+    by_dvc: Checkout,
+) -> None:
+    by_dvc.commit("swept")
+    registered = by_dvc.versions()
+    by_dvc.run("dvc", "exp", "run", "--queue", "-S", "train.lora.r=4,16")  # the second is as committed: nothing runs
+    printed = by_dvc.run("dvc", "exp", "run", "--run-all")
+    assert "is a variant; dvc exp apply" in printed
+    shown = csv.DictReader(io.StringIO(by_dvc.run("dvc", "exp", "show", "--csv")))
+    variants = {row["train.lora.r"]: row for row in shown if row["typ"].startswith("branch")}
+    assert variants.keys() == {"4", "16"}
+    assert variants["4"]["last_loss"] != variants["16"]["last_loss"]
+    assert all(any("tuned" in name and row[name] for name in row) for row in variants.values())
+    api = MlflowClient(f"sqlite:///{by_dvc.root / 'mlflow.db'}")
+    runs = [run for run in api.search_runs(["1"]) if run.data.params["train.weight_decay"] == "0.01"]
+    assert {run.data.params["train.lora.r"]: run.data.tags.get(tracking.VARIANT) for run in runs} == {
+        "4": variants["4"]["Experiment"], "16": None,
+    }  # fmt: skip
+    assert by_dvc.versions() == registered
+    by_dvc.run("dvc", "exp", "apply", variants["4"]["Experiment"])
+    by_dvc.run(sys.executable, "-m", "tasks.register", "ensure")  # as every flow ends
+    assert len(by_dvc.versions()) == len(registered) + 1
+
+
+def test_the_temporary_server_does_not_hear_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import pipeline
+
+    blocked: list[set[signal.Signals]] = []
+    here = functools.partial(signal.pthread_sigmask, signal.SIG_BLOCK, [])
+    monkeypatch.setattr(pipeline.SubprocessASGIServer, "start", lambda _: blocked.append(here()))
+    monkeypatch.setattr(pipeline, "PREFECT_API_URL", SimpleNamespace(value=lambda: None))
+    pipeline.start_server()
+    assert signal.SIGINT in blocked[0]  # and so in the process that would have been started
+    assert signal.SIGINT not in here()
 
 
 def test_a_failing_stage_is_named_and_nothing_behind_it_runs(by_flow: tuple[Checkout, str], server: str) -> None:

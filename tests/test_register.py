@@ -11,7 +11,7 @@ import polars
 import pytest
 from mlflow import MlflowClient
 
-from tasks import tracking
+from tasks import settings, tracking
 from tasks.chat import Chat
 from tasks.examples import Example, read_examples, write_examples
 from tasks.records import person_digest, write_records
@@ -32,6 +32,18 @@ def versions(project: Project) -> list[str]:
 def test_the_same_fingerprint_makes_no_second_version(in_project: Project) -> None:
     register.ensure()
     assert versions(in_project) == [1]
+
+
+def test_a_variant_of_a_sweep_is_not_registered(
+    in_project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.setenv("DVC_EXP_NAME", "odd-name")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    assert settings.tracking_uri() == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    register.run()
+    assert "not registered: odd-name is a variant" in capsys.readouterr().out
+    assert not (tmp_path / "mlflow.db").exists()
 
 
 def test_a_version_answers_an_instruction_without_the_repository(in_project: Project, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The training step computes what the plain, unpacked computation computes."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,25 @@ def test_a_changed_neighbour_changes_nothing(packed: Any, rows: step.Rows) -> No
     batch = step.collate([rows[0]])
     assert len(batch["cu_seq_lens_q"]) > 2
     assert step.neighbour_difference(packed, batch) == 0
+
+
+def test_the_loss_of_no_sequence_moves_when_another_changes(packed: Any, rows: step.Rows) -> None:
+    batch = step.collate([rows[0]])
+    ends = batch["cu_seq_lens_q"].tolist()
+    before = losses(packed, batch)
+    for number, (start, end) in enumerate(pairwise(ends)):
+        changed = {**batch, "input_ids": batch["input_ids"].clone()}
+        changed["input_ids"][:, start:end] = changed["input_ids"][:, start:end].flip(1)
+        moved = [one != other for one, other in zip(before, losses(packed, changed), strict=True)]
+        assert moved == [other == number for other in range(len(moved))]
+
+
+def losses(model: Any, batch: step.Batch) -> list[float]:
+    """The loss of each of a row's sequences."""
+    with torch.no_grad():
+        each = cross_entropy(step.logits_of(model, batch), batch["labels"], reduction="none")
+    spans = pairwise(batch["cu_seq_lens_q"].tolist())
+    return [float(each[(batch["predicting"] >= start) & (batch["predicting"] < end)].sum()) for start, end in spans]
 
 
 def test_a_model_whose_sequences_see_each_other_is_stopped(project: Project, rows: step.Rows) -> None:

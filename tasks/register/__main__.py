@@ -35,12 +35,18 @@ def main() -> None:
 
 @app.command()
 def run() -> None:
-    """Write the lineage of the trained model to reports/register, and make sure that its version exists."""
+    """Write the lineage of the trained model to reports/register, and make sure that its version exists.
+
+    A variant of a sweep is not registered: its experiment is applied first, and the next flow, or `ensure`, does it.
+    """
     with console.timed("register"):
         with outputs.whole_folder(LINEAGE.parent) as folder:
             outputs.write_json(folder / LINEAGE.name, lineage())
             trained_on.write(folder / TRAINED_ON.name, CHAIN["examples"], CHAIN["records"])
-        ensure()
+        if variant := settings.experiment():
+            print(f"not registered: {variant} is a variant; dvc exp apply {variant}, then make run, registers it")
+        else:
+            ensure()
 
 
 @app.command()

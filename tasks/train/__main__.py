@@ -16,7 +16,7 @@ from transformers import set_seed
 from tasks import attention, console, errors, guards, lineage, model, outputs, params, tracking
 from tasks.errors import UserError
 from tasks.shards import Shards, read_shards
-from tasks.train import history, linear, norm, step, stopping, training
+from tasks.train import history, launch, linear, norm, step, stopping, together, training
 from tasks.train.checkpoints import Checkpoints
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -35,7 +35,24 @@ def run(
 ) -> None:
     """Write the adapter, its training history and its fingerprint to OUT."""
     wanted, packed = params.load(), read_shards(shards)
-    inputs = lineage.training_inputs(wanted, base, shards)
+    processes, threads = wanted.train.launch.processes, wanted.compute.threads
+    command = ["-m", "tasks.train", "run", "--shards", str(shards), "--base", str(base), "--out", str(out)]
+    with launch.others(processes, threads, command), together.joined(processes, threads):
+        write = write_result if together.is_first() else join_in
+        write(wanted, packed, base, out)
+
+
+def join_in(wanted: params.Params, packed: Shards, base: Path, out: Path) -> None:
+    """Take this process's part of every step."""
+    with stopping.listening() as stop:
+        fingerprint = lineage.fingerprint(lineage.training_inputs(wanted, base, packed.folder))
+        trainer = training.trainer_for(prepared(base, wanted, packed), packed, wanted, Checkpoints(fingerprint))
+        training.take_steps(trainer, wanted.train, stop)
+
+
+def write_result(wanted: params.Params, packed: Shards, base: Path, out: Path) -> None:
+    """Train, and write the adapter, its history and its fingerprint to `out`."""
+    inputs = lineage.training_inputs(wanted, base, packed.folder)
     fingerprint = lineage.fingerprint(inputs)
     checkpoints = Checkpoints(fingerprint)
     with (

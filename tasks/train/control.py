@@ -7,6 +7,7 @@ from a checkpoint takes the same steps, on the same rows, with the same random n
 import math
 import statistics
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -16,28 +17,24 @@ from tasks import guards, outputs, settings
 from tasks.guards import GuardError
 from tasks.params import Train
 from tasks.shards import Shards
-from tasks.train import history, step
+from tasks.train import history, processes, step, together
 from tasks.train.checkpoints import Checkpoints
 from tasks.train.step import Batch, Rows
 from tasks.train.stopping import Stop
 
 
-class ControlledTrainer(step.PackedTrainer):
+class ControlledTrainer(processes.SharedTrainer):
     """The packed Trainer that validates on `eval_dataset`, and whose checkpoints are whole."""
 
     def __init__(self, checkpoints: Checkpoints, packed: Shards, threads: int, **arguments: Any) -> None:
-        super().__init__(threads, train_dataset=Rows(packed), **arguments)
-        self.checkpoints, self.packed = checkpoints, packed
+        super().__init__(packed, threads, **arguments)
+        self.checkpoints = checkpoints
         self.adapted: Any = self.model
         self.taken: list[int] = []
         """The numbers of the rows of this step so far."""
         self.supervised = 0
         """The supervised tokens of this step."""
         self.add_callback(Watch(self))
-
-    def collate(self, rows: list[dict[str, Any]]) -> Batch:
-        """As the step's, with the rows' numbers."""
-        return {**super().collate(rows), "numbers": [row["number"] for row in rows]}
 
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -58,19 +55,25 @@ class ControlledTrainer(step.PackedTrainer):
         return metrics
 
     def mean_loss(self, rows: Rows) -> float:
-        """The mean loss over all supervised tokens of `rows`."""
+        """The mean loss over all supervised tokens of `rows`, which the processes share."""
         supervised, total = rows.shards.index["supervised_tokens"], 0.0
         self.adapted.eval()  # each step of training sets it back
         with torch.no_grad():
-            for number in range(len(rows)):
+            for number in range(together.rank(), len(rows), together.count()):
                 batch = self._prepare_inputs(step.collate([rows[number]]))
                 total += float(step.summed_loss(self.adapted, batch, self.head))
-        return total / supervised
+        return together.total(total) / supervised
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write a checkpoint as the Trainer does, whole or not at all."""
-        with self.checkpoints.storing(self.state.global_step):
+        """Write a checkpoint as the Trainer does, whole or not at all; the first process writes, the others count."""
+        first = together.is_first()
+        with self.checkpoints.storing(self.state.global_step) if first else nullcontext():
             super()._save_checkpoint(model, trial)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """As the Trainer's, for the first process alone: what is drawn for a row depends on nothing before it."""
+        if together.is_first():
+            super()._save_rng_state(output_dir)
 
 
 class Keeper(TrainerCallback):
@@ -93,10 +96,11 @@ class Keeper(TrainerCallback):
         """The optimiser's step is done; the Trainer then logs, validates and writes a checkpoint, in this order."""
         if control.should_training_stop:
             return
-        if self.stop.asked:
-            self.stopped = control.should_training_stop = control.should_save = True
-        elif time.monotonic() - self.written >= self.wanted.checkpoint_minutes * 60:
-            control.should_save = True
+        due = together.is_first() and time.monotonic() - self.written >= self.wanted.checkpoint_minutes * 60
+        asked, due = together.any_of([bool(self.stop.asked), due])
+        control.should_save |= asked or due
+        if asked:
+            self.stopped = control.should_training_stop = True
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """A lowest validation loss is kept; too many others in a row end the training."""
@@ -109,7 +113,8 @@ class Keeper(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """A checkpoint is there; of the others only the best one is still needed."""
         self.written = time.monotonic()
-        self.checkpoints.keep([state.global_step, history.best_step(state.log_history)])
+        if together.is_first():
+            self.checkpoints.keep([state.global_step, history.best_step(state.log_history)])
 
 
 class Watch(TrainerCallback):
@@ -142,13 +147,16 @@ class Watch(TrainerCallback):
 
     def _records(self, number: int, logs: dict[str, float]) -> str:
         """Write what was in the step to a file, and tell it in short."""
-        rows: list[int] = self.trainer.taken
+        rows = [row for row in together.all_of(self.trainer.taken) if row != processes.FILL]
         # An example's id is its record's and its template's.
         examples = [example for row in rows for example in self.trainer.packed.examples(row)]
         records = sorted({example.rpartition("/")[0] for example in examples})
         path = settings.BUILD / "stopped" / "train.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         numbers = {name: repr(value) for name, value in history.named(logs).items()}
-        outputs.write_json(path, {"step": number, **numbers, "rows": rows, "examples": examples, "records": records})
+        if together.is_first():
+            outputs.write_json(
+                path, {"step": number, **numbers, "rows": rows, "examples": examples, "records": records}
+            )
         shown = ", ".join(records[:3]) + (f" and {len(records) - 3} more" if len(records) > 3 else "")
         return f"its records are {shown} ({path} names all); lower train.learning_rate, or look at these records"

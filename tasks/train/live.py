@@ -1,5 +1,6 @@
 """A training's numbers in MLflow while it runs, and its progress in the log."""
 
+import math
 import resource
 import time
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 from transformers import TrainerCallback
 
 from tasks import tracking
-from tasks.train import history
+from tasks.train import history, operations, together
 
 
 class Live(TrainerCallback):
@@ -16,11 +17,16 @@ class Live(TrainerCallback):
 
     def __init__(self, tracked: tracking.TrainingRun, trainer: Any, tokens_per_step: float) -> None:
         self.tracked, self.trainer, self.tokens_per_step = tracked, trainer, tokens_per_step
+        self.limit = math.inf
+        """Tokens/s that the matrix products of all processes' devices would allow if there were nothing else to do."""
         self.start = self.shown = time.monotonic()
         self.first = self.supervised = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The first step of this process is about to begin; a resumed run counts its speed from here."""
+        adapted, packed = self.trainer.adapted, self.trainer.packed
+        rate = operations.rate(adapted, packed.index["tokens"] // len(packed)) * together.count()
+        self.limit = rate / operations.per_token(adapted, packed)
         self.start = self.shown = time.monotonic()
         self.first = state.global_step
 
@@ -41,6 +47,7 @@ class Live(TrainerCallback):
         speed = done * self.tokens_per_step / seconds
         costs = {
             "tokens_per_second": speed,
+            "share_of_limit": speed / self.limit,
             "supervised_tokens_per_second": self.supervised / seconds,
             "peak_memory_gib": peak_memory(),
         }

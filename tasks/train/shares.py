@@ -5,7 +5,7 @@ more so beside other work. Whole sequences need no waiting until the step's grad
 shares' order, so that the sum does not depend on who is done first.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -69,14 +69,18 @@ class Threads:
         self.number = number
         self._pool = ThreadPoolExecutor(number, initializer=lambda: torch.set_num_threads(1)) if number > 1 else None
 
-    def add(self, shares: Sequence[Any], compute: Callable[[Any], Computed]) -> Computed:
-        """The sum of what `compute` gives for each share, in their order."""
-        done = self._pool.map(compute, shares) if self._pool else map(compute, shares)
-        loss, gradients = next(done)
-        for more, others in done:
-            loss = loss + more
-            torch._foreach_add_(gradients, others)
-        return loss, gradients
+    def map(self, compute: Callable[[Any], Computed], shares: Sequence[Any]) -> Iterator[Computed]:
+        """What `compute` gives for each share, in their order."""
+        return self._pool.map(compute, shares) if self._pool else map(compute, shares)
+
+
+def summed(parts: Iterable[Computed], weights: Sequence[Tensor]) -> Computed:
+    """The sum of losses and gradients; zeros where there are none."""
+    loss, gradients = weights[0].new_zeros(()), [torch.zeros_like(weight) for weight in weights]
+    for more, others in parts:
+        loss += more
+        torch._foreach_add_(gradients, others)
+    return loss, gradients
 
 
 class Precomputed(torch.autograd.Function):

@@ -37,8 +37,8 @@ def collate(rows: list[dict[str, Any]]) -> Batch:
     """Rows as one flat batch without padding.
 
     `input_ids` and `position_ids` are (1, tokens), positions start anew in each sequence; `predicting` (supervised
-    tokens,) are the places whose next token is learnt, `labels` (supervised tokens,) these next tokens.
-    Raises GuardError where a batch trains on nothing.
+    tokens,) are the places whose next token is learnt, `labels` (supervised tokens,) these next tokens, `rows` the
+    rows' numbers. Raises GuardError where a batch trains on nothing.
     """
     ids = torch.cat([torch.tensor(row["ids"], dtype=torch.long) for row in rows])
     supervised = torch.cat([torch.tensor(row["supervised"]) for row in rows])
@@ -46,7 +46,6 @@ def collate(rows: list[dict[str, Any]]) -> Batch:
     guards.supervised_somewhere(f"batch of rows {[row['number'] for row in rows]}", supervised.tolist())
     learnt = supervised.nonzero().squeeze(1)
     boundaries = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)]).to(torch.int32)
-    labels = ids[learnt]
     return {
         "input_ids": ids[None],
         "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
@@ -55,9 +54,8 @@ def collate(rows: list[dict[str, Any]]) -> Batch:
         "max_length_q": int(lengths.max()),
         "max_length_k": int(lengths.max()),
         "predicting": learnt - 1,
-        "labels": labels,
-        # The Trainer counts these for the whole optimiser step; under `labels` alone it would leave out the first.
-        "shift_labels": labels,
+        "labels": ids[learnt],
+        "rows": [row["number"] for row in rows],
     }
 
 
@@ -129,12 +127,20 @@ class PackedTrainer(Trainer):
         self.learnt = [weight for weight in self.model.parameters() if weight.requires_grad]
 
     def collate(self, rows: list[dict[str, Any]]) -> Batch:
-        """The rows of a step as shares of pieces; the Trainer counts `input_ids` and `shift_labels`."""
-        dealt = [[collate(piece) for piece in share] for share in shares.share_out(rows, self.threads.number)]
-        pieces = [piece for share in dealt for piece in share]
-        labels = torch.cat([piece["labels"] for piece in pieces])
-        ids = torch.cat([piece["input_ids"] for piece in pieces], dim=1)
-        return {"shares": dealt, "input_ids": ids, "labels": labels, "shift_labels": labels}
+        """The rows of a step as shares of pieces: whole rows for one thread."""
+        rows = [row for row in rows if len(row["ids"])]
+        alone = self.threads.number == 1
+        dealt = [[[row] for row in rows]] if alone else shares.share_out(rows, self.threads.number)
+        batches = [[collate(piece) for piece in share] for share in dealt]
+        pieces = [piece for share in batches for piece in share]
+        nothing = torch.zeros(1, 0, dtype=torch.long)
+        return {
+            "shares": batches,
+            "input_ids": torch.cat([nothing, *(piece["input_ids"] for piece in pieces)], dim=1),
+            # The Trainer counts these for the whole step; under the name `labels` it would leave out the first.
+            "shift_labels": torch.cat([nothing[0], *(piece["labels"] for piece in pieces)]),
+            "labels": nothing,
+        }
 
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -142,20 +148,15 @@ class PackedTrainer(Trainer):
         """The step's mean cross-entropy, with its gradients computed already."""
 
         def compute(share: list[Batch]) -> shares.Computed:
-            loss, gradients = self._learn(model, share[0], num_items_in_batch)
-            for piece in share[1:]:
-                more, others = self._learn(model, piece, num_items_in_batch)
-                loss += more
-                torch._foreach_add_(gradients, others)
-            return loss, gradients
+            return shares.summed((self.learn(model, piece, num_items_in_batch) for piece in share), self.learnt)
 
         # Threads would switch PEFT's casting on and off under each other; once around them, it stays off.
         with mixed_precision(model):
-            loss, gradients = self.threads.add(inputs["shares"], compute)
+            loss, gradients = shares.summed(self.threads.map(compute, inputs["shares"]), self.learnt)
         return shares.Precomputed.apply(loss, gradients, *self.learnt)  # type: ignore
 
-    def _learn(self, model: Any, piece: Batch, supervised: Any) -> shares.Computed:
-        """A piece's part of the step's mean, and its gradients."""
+    def learn(self, model: Any, piece: Batch, supervised: Any) -> shares.Computed:
+        """A piece's part of the mean over the step's `supervised` tokens, and its gradients."""
         loss = summed_loss(model, piece, self.head) / supervised
         return loss.detach(), list(torch.autograd.grad(loss, self.learnt, materialize_grads=True))
 
@@ -182,7 +183,7 @@ def adapter_difference(model: Any, batch: Batch) -> float:
 
 def _inputs(batch: Batch) -> dict[str, Any]:
     """What of a batch the model reads."""
-    return {name: value for name, value in batch.items() if name not in ("predicting", "labels", "shift_labels")}
+    return {name: value for name, value in batch.items() if name not in ("predicting", "labels", "rows")}
 
 
 def _causal(model: Any) -> Any:

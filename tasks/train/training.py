@@ -21,7 +21,8 @@ def trainer_for(adapted: Any, packed: Shards, wanted: params.Params, checkpoints
     steps = steps_of(train, packed)
     arguments = TrainingArguments(
         output_dir=str(checkpoints.scratch),
-        per_device_train_batch_size=train.rows_per_step,
+        per_device_train_batch_size=train.rows_per_step // train.launch.processes,
+        average_tokens_across_devices=True,
         max_steps=steps,
         learning_rate=train.learning_rate,
         lr_scheduler_type=train.schedule,
@@ -82,10 +83,25 @@ def train(trainer: ControlledTrainer, wanted: params.Train, tracked: tracking.Tr
     a number is unsound or the adapter changes nothing.
     """
     packed, adapted = trainer.packed, trainer.adapted
-    keeper = Keeper(trainer.checkpoints, wanted, stop)
-    for callback in (Live(tracked, trainer, tokens_per_step(wanted, packed)), keeper):
-        trainer.add_callback(callback)
     tracked.log(0, {"packing_waste": packed.index["packing_waste"]})
+    trainer.add_callback(Live(tracked, trainer, tokens_per_step(wanted, packed)))
+    whole = take_steps(trainer, wanted, stop)
+    best = history.best_step(trainer.state.log_history)
+    if best is not None and best != trainer.state.global_step:
+        with model.under_peft():
+            adapted.load_adapter(str(trainer.checkpoints.path(best)), adapted.active_adapter)
+    guards.adapter_changes_logits(step.adapter_difference(adapted.eval(), first_batch(adapted, packed)))
+    return whole
+
+
+def take_steps(trainer: ControlledTrainer, wanted: params.Train, stop: Stop) -> bool:
+    """Take the steps from the newest checkpoint, or the first one, to the end; every process does so.
+
+    Returns whether it began with the first step. Raises StoppedError where a signal ended it earlier, GuardError where
+    a number is unsound.
+    """
+    keeper = Keeper(trainer.checkpoints, wanted, stop)
+    trainer.add_callback(keeper)
     newest = trainer.checkpoints.newest()
     if newest is not None:
         print(f"going on from {newest}", flush=True)
@@ -94,12 +110,9 @@ def train(trainer: ControlledTrainer, wanted: params.Train, tracked: tracking.Tr
     state = trainer.state
     if keeper.stopped:
         place = f"after step {state.global_step} of {state.max_steps}"
-        raise StoppedError(f"stopped by {stop.asked} {place}; run the same command again: it goes on from there")
-    best = history.best_step(state.log_history)
-    if best is not None and best != state.global_step:
-        with model.under_peft():
-            adapted.load_adapter(str(trainer.checkpoints.path(best)), adapted.active_adapter)
-    guards.adapter_changes_logits(step.adapter_difference(adapted.eval(), first_batch(adapted, packed)))
+        raise StoppedError(
+            f"stopped by {stop.asked or 'a signal'} {place}; run the same command again: it goes on from there"
+        )
     return newest is None
 
 
