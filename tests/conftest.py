@@ -14,11 +14,8 @@ from tests import course, debian, tiny
 from tests.course import Course
 from tests.project import Project, make
 
-SHARED = {"project", "prepared"}
-"""Fixtures of the whole session: the files that use one stay in one worker, so that it is made once."""
-
-SLOWEST = ["test_pipeline.py", "prepared", "test_versioning.py", "test_ui.py", "project"]
-"""Groups of tests that take longest: they begin first, so that no worker has a long one left when the other is done."""
+SLOWEST = ["pipeline", "versioning", "resume", "launch", "control", "ui", "models", "register"]
+"""Test files that take longest: they begin first, so that no worker has a long one left when the other is done."""
 
 # A worker may wait longer for a processor than hypothesis lets one input take.
 hypothesis.settings.register_profile("beside", deadline=None)
@@ -33,14 +30,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files, and those that share a fixture of the session, stay in one worker; the slowest begin first."""
-    used: dict[Path, set[str]] = {}
-    for item in items:
-        used.setdefault(item.path, set()).update(SHARED & set(getattr(item, "fixturenames", ())))
-    groups = {path: min(fixtures, default=path.name) for path, fixtures in used.items()}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
-    items.sort(key=lambda item: SLOWEST.index(group) if (group := groups[item.path]) in SLOWEST else len(SLOWEST))
+    """The slowest files first."""
+    place = {f"test_{name}.py": number for number, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
