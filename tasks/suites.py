@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,10 @@ INCLUDED = "included.json"
 
 @dataclass(frozen=True)
 class Suite:
-    """The names of a folder's lm-eval tasks, and the manager that knows them."""
+    """The names of a folder's lm-eval tasks, and the manager that knows them; `place` names it in errors."""
 
     folder: Path
+    place: Path
     names: list[str]
     manager: TaskManager
 
@@ -38,24 +40,35 @@ class Suite:
         """lm-eval's tasks by name, with their documents. Raises UserError where one cannot be loaded."""
         found: dict[str, Any] = {}
         for name in self.names:
-            try:
+            with reading(self.place, name):
                 found |= self.manager.load([name])["tasks"]
-            except Exception as error:  # a benchmark brings code and data of its own, which may fail in any way
-                raise UserError(f"{self.folder}: task {name} cannot be loaded: {_reason(error)}") from error
         return found
 
 
-def find(folder: Path) -> Suite:
-    """The suite of a folder. Raises UserError where it names no task, or one that does not exist."""
+@contextmanager
+def reading(place: Path, task: str) -> Iterator[None]:
+    """Whatever goes wrong inside is a UserError: a task brings code and data of its own, which may fail in any way."""
+    try:
+        yield
+    except Exception as error:
+        raise UserError(f"{place}: task {task} cannot be loaded: {_reason(error)}") from error
+
+
+def find(folder: Path, place: Path | None = None) -> Suite:
+    """The suite of a folder; errors call it `place`.
+
+    Raises UserError where it names no task, or one that does not exist.
+    """
+    place = place or folder
     manager = TaskManager(include_path=str(folder), include_defaults=False)
     own, elsewhere = manager.all_subtasks, sorted(set(_members(manager)) - set(manager.all_tasks))
     if not own and not elsewhere:
-        raise UserError(f"{folder}: no YAML here defines an lm-eval task (a key `task`); run: dvc repro render")
+        raise UserError(f"{place}: no YAML here defines an lm-eval task (a key `task`)")
     if elsewhere:
         # Only these need lm-eval's own tasks: reading all of their YAMLs takes seconds.
         manager = TaskManager(include_path=str(folder), include_defaults=True)
-        guards.known(f"{folder}: task", elsewhere, manager.all_tasks)
-    return Suite(folder, [*own, *elsewhere], manager)
+        guards.known(f"{place}: task", elsewhere, manager.all_tasks)
+    return Suite(folder, place, [*own, *elsewhere], manager)
 
 
 def called(suite: str, task: str, output_type: str) -> str:

@@ -56,7 +56,7 @@ def run(
         with outputs.whole(folder / "metrics.json") as scratch:
             outputs.write_json(scratch, answers.metrics())
         with outputs.whole(folder / "samples.jsonl") as scratch:
-            write_lines(scratch, answers.samples())
+            write_lines(scratch, (row for rows in answers.rows.values() for row in rows))
         with outputs.whole(folder / "results.json") as scratch:
             outputs.write_json(scratch, told)
     console.summary(f"{name} on {suite}, in {folder}", _shown(answers.metrics()))

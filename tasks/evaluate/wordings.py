@@ -1,33 +1,28 @@
 """How much depends on the wording: scores by template, their spread, and how often answers stay the same."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from statistics import pstdev
 from typing import Any
 
 Row = dict[str, Any]
 
 
-def agreement(rows: list[Row]) -> Iterator[Row]:
-    """One row for each document that was asked in several templates.
+def compared(rows: list[Row]) -> list[Row]:
+    """The rows with `consistency`: under how many of the other templates the same document got the same answer.
 
-    `consistency` is the share of pairs of templates under which its answers are the same; `answer` the most frequent.
+    It is a share; its mean over rows is that of all pairs of templates. Case does not count.
     """
-    by_document: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        by_document[row["document"]].append(row)
-    for document, own in by_document.items():
-        answers = Counter(row["answer"].lower() for row in own)
-        same = sum(count * (count - 1) for count in answers.values()) / max(1, len(own) * (len(own) - 1))
-        yield {
-            "benchmark": own[0]["benchmark"],
-            "document": document,
-            "template": "",
-            "answer": answers.most_common(1)[0][0],
-            "expected": own[0]["expected"],
-            "answers": {row["template"]: row["answer"] for row in own},
-            "consistency": round(same, 6),
+    answers = Counter((row["document"], row["answer"].casefold()) for row in rows)
+    asked = Counter(row["document"] for row in rows)
+    return [
+        row
+        | {
+            "consistency": round(
+                (answers[row["document"], row["answer"].casefold()] - 1) / max(1, asked[row["document"]] - 1), 6
+            )
         }
+        for row in rows
+    ]
 
 
 def table(rows: dict[str, list[Row]]) -> dict[str, Any]:
@@ -44,18 +39,16 @@ def table(rows: dict[str, list[Row]]) -> dict[str, Any]:
 
 
 def spreads(rows: list[Row]) -> dict[str, float]:
-    """The mean over templates and the spread of each measure of one benchmark, under names of their own."""
+    """The spread over templates of each measure of one benchmark, as MEASURE_spread."""
     [told] = table({"": rows}).values()
-    return {
-        f"{name}_{key}": values[key] for name, values in told.items() for key in ("template_mean", "template_spread")
-    }
+    return {f"{name}_spread": values["spread"] for name, values in told.items() if name != "consistency"}
 
 
 def _of_measure(name: str, by_template: dict[str, list[Row]]) -> dict[str, Any]:
     each = {template: sum(row[name] for row in rows) / len(rows) for template, rows in sorted(by_template.items())}
     return {
-        "template_mean": round(sum(each.values()) / len(each), 6),
-        "template_spread": round(pstdev(each.values()), 6),
+        "mean": round(sum(each.values()) / len(each), 6),
+        "spread": round(pstdev(each.values()), 6),
         "templates": {
             template: {"score": round(score, 6), "documents": len(by_template[template])}
             for template, score in each.items()

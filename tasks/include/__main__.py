@@ -36,8 +36,11 @@ def run(
     source, target = Path(wanted[name]), out or Path("data/include") / name
     with console.timed(f"include@{name}"), tempfile.TemporaryDirectory() as scratch:
         here = folders.copy(source, Path(scratch) / name, Path(scratch) / name)
-        tasks = suites.find(here).load()
-        described = {task: documents.describe(name, one) for task, one in tasks.items()}
+        tasks = suites.find(here, source).load()
+        described = {}
+        for task, one in tasks.items():
+            with suites.reading(source, task):
+                described[task] = documents.describe(name, one)
         with outputs.whole(target) as folder:
             folders.copy(source, folder, HOME / name)
             write_lines(folder / "asked.jsonl", (row for one in described.values() for row in one.asked))

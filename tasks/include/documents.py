@@ -72,6 +72,8 @@ def _place(target: Any, choices: list[str]) -> int:
     first = target[0] if isinstance(target, list) else target
     if isinstance(first, str) and first in choices:
         return choices.index(first)
+    if not str(first).isdecimal():
+        raise ValueError(f"the right answer {first!r} is none of {', '.join(choices)}")
     return int(first)
 
 

@@ -19,20 +19,39 @@ def copy(source: Path, target: Path, home: Path) -> Path:
     if not source.is_dir():
         raise UserError(f"evaluate.include: {source}: no such folder")
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    for path in sorted(target.rglob("*.yaml")):
-        own = source / path.relative_to(target)
-        path.write_text(_at_home(own, source, home), encoding="utf-8")
+    for path, (text, root) in _yamls(source).items():
+        (target / path.relative_to(source)).write_text(_at_home(path, text, root, source, home), encoding="utf-8")
     return target
 
 
-def _at_home(path: Path, source: Path, home: Path) -> str:
-    """The YAML's text with other paths; everything else, lm-eval's `!function` too, stays as it is written."""
+def _yamls(source: Path) -> dict[Path, tuple[str, yaml.Node | None]]:
+    """The text and the nodes of each YAML of the folder, and of those files there that they include."""
+    found: dict[Path, tuple[str, yaml.Node | None]] = {}
+    waiting = sorted(source.rglob("*.yaml"))
+    for path in waiting:
+        found[path] = _parsed(path)
+        waiting += [other for other in _includes(path, found[path][1], source) if other not in waiting]
+    return found
+
+
+def _includes(path: Path, root: yaml.Node | None, source: Path) -> Iterator[Path]:
+    for leaf in (leaf for key, value in _entries(root) if key == "include" for leaf in _leaves(value)):
+        other = path.parent / leaf.value
+        if other.is_relative_to(source) and other.is_file():
+            yield other
+
+
+def _parsed(path: Path) -> tuple[str, yaml.Node | None]:
     try:
         text = path.read_text(encoding="utf-8")
-        named = [node for node in _data_files(yaml.compose(text, Loader=yaml.SafeLoader)) if "://" not in node.value]
+        return text, yaml.compose(text, Loader=yaml.SafeLoader)
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: no valid YAML: {error}") from error
-    for node in reversed(named):
+
+
+def _at_home(path: Path, text: str, root: yaml.Node | None, source: Path, home: Path) -> str:
+    """The YAML's text with other paths; everything else, lm-eval's `!function` too, stays as it is written."""
+    for node in [node for node in _data_files(root) if "://" not in node.value][::-1]:
         place = json.dumps((home / _inside(path, node, source)).as_posix(), ensure_ascii=False)
         text = text[: node.start_mark.index] + place + text[node.end_mark.index :]
     return text
