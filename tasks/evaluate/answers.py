@@ -7,7 +7,7 @@ from typing import Any
 
 from tasks import suites
 from tasks.evaluate import wordings
-from tasks.evaluate.endings import Endings
+from tasks.evaluate.endings import Endings, ending
 
 RENAMED = {"acc": "accuracy"}
 """lm-eval's names of measures that have another one in the benchmarks of held-out clusters."""
@@ -83,8 +83,7 @@ def _row(benchmark: str, kind: str, samples: list[Row], endings: Endings) -> Row
         return row
     if ours:
         row["valid_answer"] = int(plain(row["answer"]) in {plain(choice) for choice in document["choices"]})
-    prompt, asked = first["arguments"][0]
-    return row | {"stopped": int(endings[prompt, asked["max_gen_toks"]])}
+    return row | {"stopped": int(ending(endings, *first["arguments"][0]))}
 
 
 def _answer(kind: str, sample: Row) -> str:

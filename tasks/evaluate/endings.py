@@ -4,11 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from lm_eval.models.utils import normalize_gen_kwargs
 
 from tasks.evaluate.scorer import Scorer
 
 Endings = dict[tuple[str, int], bool]
 """(prompt, most new tokens) -> whether the answer ended by the end of turn."""
+
+DEFAULT_LIMIT = 256
+"""lm-eval's limit of new tokens for a task that sets none."""
 
 
 class Watched(Scorer):
@@ -32,6 +36,11 @@ class Watched(Scorer):
         for prompt, row in zip(self._prompts, ids[:, begins:].tolist(), strict=True):
             self.endings[prompt, max_length - begins] = ends_by_itself(row, self.end_of_turn, stop, self.tokenizer)
         return ids
+
+
+def ending(endings: Endings, prompt: str, options: dict[str, Any]) -> bool:
+    """How the answer to a prompt ended that was generated under a benchmark's options."""
+    return endings[prompt, normalize_gen_kwargs(dict(options), DEFAULT_LIMIT)["max_gen_toks"]]
 
 
 def ends_by_itself(ids: Sequence[int], end_of_turn: int, stop: Sequence[str], tokenizer: Any) -> bool:
