@@ -105,6 +105,25 @@ def same_chat(trained: str, evaluated: str) -> None:
         raise GuardError(f"trained with chat template {trained} and evaluated with {evaluated}: they must be the same")
 
 
+def says_something(where: str, answers: Collection[str]) -> None:
+    """Of all generated answers one holds text at least; else the scores are those of a model that says nothing."""
+    if answers and not any(answer.strip() for answer in answers):
+        raise GuardError(
+            f"{where}: all {len(answers)} generated answers are empty: the model ends its turn at once. Look at what it"
+            " learnt (python -m tasks.pack show); a lower train.learning_rate, or a base model for chat, may help"
+        )
+
+
+def same_documents(where: str, included: Mapping[str, str], loaded: Mapping[str, str]) -> None:
+    """The documents of an included benchmark (its name -> their digest) are those that training was kept apart from."""
+    changed = sorted(name for name in included.keys() | loaded.keys() if included.get(name) != loaded.get(name))
+    if changed:
+        raise GuardError(
+            f"{where}: other documents than when they were included: {', '.join(changed)};"
+            f" run: dvc repro -f include@{where}"
+        )
+
+
 def known(what: str, names: Collection[str], choices: Collection[str]) -> None:
     """Every name is one of the choices."""
     faults = [f"{name}: unknown; {errors.suggestion(name, choices)}" for name in sorted(set(names) - set(choices))]

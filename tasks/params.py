@@ -299,14 +299,16 @@ class Train(Section):
 
 
 class Evaluate(Section):
-    """Zero-shot evaluation on the held-out clusters."""
+    """Evaluation, zero-shot on the held-out clusters."""
 
     suites: list[Name] = Field(min_length=1)
-    """The suites to run; each must be a held-out cluster."""
+    """The suites to run: held-out clusters, and names of `include`."""
+    include: dict[Name, Annotated[str, Field(min_length=1)]]
+    """Folders of lm-eval task YAMLs by the names of the suites that they become; each is a stage `include@NAME`."""
     batch_size: int = Field(ge=1)
     """Requests computed together."""
     new_tokens: int = Field(ge=1, le=8_192)
-    """Tokens generated at most for an answer."""
+    """Tokens generated at most for an answer of a held-out cluster; an included task sets its own `max_gen_toks`."""
 
 
 class Register(Section):
@@ -331,11 +333,19 @@ class Params(Section):
     register_: Register = Field(alias="register")
 
     @model_validator(mode="after")
-    def _suites_are_held_out(self) -> "Params":
+    def _suites_are_there(self) -> "Params":
+        held, included = self.render.held_out, self.evaluate.include
+        if twice := sorted(set(held) & included.keys()):
+            raise ValueError(
+                f"evaluate.include: {twice[0]!r} is a held-out cluster already; give the suite another name"
+            )
         for suite in self.evaluate.suites:
-            if suite not in self.render.held_out:
-                hint = errors.suggestion(suite, self.render.held_out)
-                raise ValueError(f"evaluate.suites: {suite!r} is no held-out cluster of render.held_out; {hint}")
+            if suite not in {*held, *included}:
+                hint = errors.suggestion(suite, [*held, *included])
+                raise ValueError(
+                    f"evaluate.suites: {suite!r} is no held-out cluster of render.held_out, nor a suite of"
+                    f" evaluate.include; {hint}"
+                )
         return self
 
 

@@ -14,6 +14,12 @@ def load(path: Path = Path("params.yaml")) -> Params:
     found = [fault for name, source in wanted.ingest.sources.items() for fault in _source(name, source)]
     if wanted.render.held_out_tasks is not None:
         found += _missing("render.held_out_tasks", Path(wanted.render.held_out_tasks))
+    for name, folder in wanted.evaluate.include.items():
+        found += _missing(f"evaluate.include.{name}", Path(folder))
+    if not wanted.evaluate.include:
+        found.append(
+            "evaluate.include: must name a suite; write `following: tasks/include/following`, which need not be run"
+        )
     if wanted.train.validate_steps is not None and not wanted.render.validation:
         found.append("train.validate_steps: there is nothing to validate on: set render.validation above 0")
     if found:

@@ -73,7 +73,8 @@ def make(root: Path, kind: str) -> Project:
     root.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         shutil.copytree(STARTER / part, root / "starter" / part)
-    model = tiny.write(root / "tiny", kind)
-    text = yaml.safe_dump(small_params(model, root / "starter"), sort_keys=False)
+    values = small_params(tiny.write(root / "tiny", kind), root / "starter")
+    values["evaluate"]["include"] = {}
+    text = yaml.safe_dump(values, sort_keys=False)
     (root / "params.yaml").write_text(text, encoding="utf-8")
     return Project(root)

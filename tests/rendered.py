@@ -26,7 +26,12 @@ def write_sources(home: Path, rows: list[Record], **wanted: Any) -> None:
     for row in rows:
         by_source[row.source].append(row)
     sources = {name: {"path": f"{name}.jsonl"} for name in by_source}
-    evaluate = {"suites": wanted.pop("suites", ["inference"]), "batch_size": 16, "new_tokens": 24}
+    evaluate = {
+        "include": wanted.pop("include", {}),
+        "suites": wanted.pop("suites", ["inference"]),
+        "batch_size": 16,
+        "new_tokens": 24,
+    }
     render = {"examples": 1_000, "held_out": ["inference"], **wanted}
     write_params(home, ingest={"sources": sources}, render=render, evaluate=evaluate)
     for name, own_rows in by_source.items():

@@ -105,12 +105,12 @@ def document(gold: int, choices: tuple[str, ...] = ("yes", "no")) -> Document:
 
 def test_the_majority_class_of_fixed_labels_is_the_most_frequent_answer() -> None:
     told = without_a_model([document(0), document(1, ("no", "yes")), document(0), document(1)])
-    assert told == {"documents": 4, "majority_class": 0.75, "first_option": 0.5}
+    assert told == {"documents": 4, "chance": 0.5, "majority_class": 0.75, "first_option": 0.5}
 
 
 def test_the_majority_class_of_free_options_is_the_most_frequent_place() -> None:
     told = without_a_model([document(0, ("a", "b")), document(0, ("c", "d")), document(1, ("e", "f"))])
-    assert told == {"documents": 3, "majority_class": 0.6667, "first_option": 0.6667}
+    assert told == {"documents": 3, "chance": 0.5, "majority_class": 0.6667, "first_option": 0.6667}
 
 
 def test_templates_with_options_take_turns_and_no_other_is_used(tmp_path: Path) -> None:
@@ -124,6 +124,32 @@ def test_templates_with_options_take_turns_and_no_other_is_used(tmp_path: Path) 
         tmp_path / "inference", Path("home/inference"), rows, Bank(tmp_path, {"follows": listed + others}), 8, 17
     )
     assert [row["template"] for row in read(tmp_path / "inference" / "follows.jsonl")] == ["one", "two"] * 4
+
+
+def test_documents_are_also_asked_without_options_and_a_few_in_every_template_that_lists_them(tmp_path: Path) -> None:
+    bank = load_bank()
+    write_suite(tmp_path / "inference", Path("home/inference"), TOY[:30], bank, 20, 17)
+    listed, unlisted, several = (
+        read(tmp_path / "inference" / f"follows{name}.jsonl") for name in ("", "_unlisted", "_templates")
+    )
+    by_name = {template.id: template for template in bank.templates["follows"]}
+    assert [row["id"] for row in unlisted] == [row["id"] for row in listed]
+    assert {by_name[row["template"]].lists_options for row in unlisted} == {False}
+    direct = {template.id for template in by_name.values() if template.kind == "direct" and template.lists_options}
+    asked = Counter(row["id"] for row in several)
+    assert asked == {row["id"]: len(direct) for row in listed[:12]}
+    assert {row["template"] for row in several} == direct
+
+
+def test_a_task_with_one_template_has_no_benchmark_of_wordings(tmp_path: Path) -> None:
+    bank = Bank(tmp_path, {"follows": [Template(id="one", prompt="{{ premise }} {{ options_list }}")]})
+    write_suite(tmp_path / "inference", Path("home/inference"), TOY[:30], bank, 8, 17)
+    assert {path.stem for path in (tmp_path / "inference").glob("*.yaml")} == {"follows_rank", "follows_generate"}
+
+
+def test_a_suite_s_page_tells_sizes_chance_and_licences(tmp_path: Path) -> None:
+    write_suite(tmp_path / "inference", Path("home/inference"), TOY[:30], load_bank(), 8, 17)
+    assert "| follows | 8 | 0.500 | 0.500 | CC0-1.0 |" in (tmp_path / "inference" / "README.md").read_text()
 
 
 def test_a_task_without_a_template_to_evaluate_in_is_refused(tmp_path: Path) -> None:
@@ -187,7 +213,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
         render(tmp_path / name, TOY)
     one, two = (sorted((tmp_path / name).rglob("render/**/*.*")) for name in ("one", "two"))
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
-    assert len(one) == 11
+    assert len(one) == 16
 
 
 @pytest.mark.parametrize("task", BENCHMARKS)
@@ -217,7 +243,7 @@ def test_no_document_is_among_the_training_examples(starter_rendered: Path) -> N
 
 def test_every_yaml_is_a_benchmark_on_documents_at_a_relative_path(starter_rendered: Path) -> None:
     files = sorted(starter_rendered.glob("data/render/benchmarks/*/*.yaml"))
-    assert len(files) == 2 * len(BENCHMARKS)
+    assert len(files) == 4 * len(BENCHMARKS)
     for file in files:
         benchmark = yaml.safe_load(file.read_text(encoding="utf-8"))
         assert benchmark["task"] == f"{file.parent.name}_{file.stem}"

@@ -153,6 +153,19 @@ def test_another_chat_template_in_evaluation_is_stopped() -> None:
         guards.same_chat("a", "b")
 
 
+def test_a_model_that_says_nothing_is_stopped() -> None:
+    guards.says_something("tuned on mine", [])
+    guards.says_something("tuned on mine", ["", "yes"])
+    with pytest.raises(GuardError, match="tuned on mine: all 2 generated answers are empty"):
+        guards.says_something("tuned on mine", [" ", ""])
+
+
+def test_documents_that_are_not_those_that_were_included_are_stopped() -> None:
+    guards.same_documents("mine", {"a": "1"}, {"a": "1"})
+    with pytest.raises(GuardError, match=r"mine: other documents .*: a, b; run: dvc repro -f include@mine"):
+        guards.same_documents("mine", {"a": "1"}, {"a": "2", "b": "1"})
+
+
 def test_an_unknown_name_is_answered_with_the_nearest_one_and_the_few_there_are() -> None:
     with pytest.raises(UserError, match=r"^source: tset: unknown; did you mean test\? there are test, train$"):
         guards.known("source", ["tset"], {"test", "train"})

@@ -29,9 +29,15 @@ def test_every_value_is_documented_at_its_field() -> None:
             assert not isinstance(field, ast.AnnAssign) or isinstance(after, ast.Expr), ast.unparse(field)
 
 
-def test_a_suite_must_be_a_held_out_cluster() -> None:
+def test_a_suite_is_a_held_out_cluster_or_included() -> None:
     told = faults(evaluate={"suites": ["infrence"]})[1]
-    assert "'infrence' is no held-out cluster of render.held_out; did you mean inference?" in told
+    assert "'infrence' is no held-out cluster of render.held_out, nor a suite of evaluate.include; did you mean" in told
+    assert check(evaluate={"suites": ["mine"], "include": {"mine": "folder"}}).evaluate.suites == ["mine"]
+
+
+def test_an_included_suite_has_a_name_of_its_own() -> None:
+    told = faults(evaluate={"include": {"inference": "folder"}})[1]
+    assert "evaluate.include: 'inference' is a held-out cluster already" in told
 
 
 def test_a_package_needs_a_file_and_a_folder_has_none() -> None:

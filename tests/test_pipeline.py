@@ -28,7 +28,7 @@ from tests.checkout import Checkout, checkout, outside, ran
 pytestmark = pytest.mark.timeout(600)
 
 ALL = {
-    "fetch", "ingest@starter", "render", "pack", "train",
+    "fetch", "ingest@starter", "include@following", "render", "pack", "train",
     "evaluate@base-inference", "evaluate@tuned-inference", "report", "register",
 }  # fmt: skip
 
@@ -162,6 +162,13 @@ def test_a_changed_training_value_reaches_training_and_what_depends_on_it(by_dvc
     by_dvc.change("train", "weight_decay", 0.01)
     assert ran(by_dvc.run("dvc", "repro")) == {"train", "evaluate@tuned-inference", "report", "register"}
     assert sorted(by_dvc.versions()) == ["1", "2"]
+
+
+def test_a_changed_benchmark_runs_no_other_suite_and_no_training(by_dvc: Checkout) -> None:
+    path = by_dvc.root / "tasks/include/following/instructions.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    executed = ran(by_dvc.run("dvc", "repro"))
+    assert {"include@following", "render"} <= executed <= {"include@following", "render", "report", "register"}
 
 
 def test_dvc_tells_what_changed_since_the_commit_and_draws_it(by_dvc: Checkout) -> None:

@@ -14,6 +14,7 @@ from tests.data_fixtures import ROOT, write_params
 
 INGEST: dict[str, Any] = {"seed": 1, "licences": {}, "clean": {}}
 RENDER: dict[str, Any] = {"examples": 1, "held_out": ["inference"]}
+EVALUATE: dict[str, Any] = {"include": {"mine": "."}}
 
 
 @pytest.fixture(autouse=True)
@@ -23,15 +24,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def faults(source: dict[str, Any], **render: object) -> list[str]:
-    write_params(Path(), ingest={**INGEST, "sources": {"toy": source}}, render={**RENDER, **render})
+def faults(source: dict[str, Any], evaluate: dict[str, Any] = EVALUATE, **render: object) -> list[str]:
+    sections = {"ingest": {**INGEST, "sources": {"toy": source}}, "render": {**RENDER, **render}, "evaluate": evaluate}
+    write_params(Path(), **sections)
     with pytest.raises(UserError) as caught:
         preflight.load()
     return str(caught.value).splitlines()
 
 
 def test_what_is_there_is_passed() -> None:
-    write_params(Path())
+    write_params(Path(), evaluate=EVALUATE)
     assert preflight.load().ingest.sources["toy"].path == "rows.jsonl"
 
 
@@ -43,6 +45,17 @@ def test_all_faults_are_told_at_once_each_with_the_nearest_right_value() -> None
     assert split == "  render.held_out_tasks: lists/tasks.txt: no such file, nor a folder lists"
 
 
+def test_a_folder_of_benchmarks_that_is_not_there_is_told_and_one_is_needed() -> None:
+    Path("benchmarks").mkdir()
+    told = faults({"path": "rows.jsonl"}, {"include": {"mine": "benchmark"}})[1]
+    assert told == (
+        "  evaluate.include.mine: benchmark: no such file; did you mean benchmarks? there are benchmarks, params.yaml,"
+        " rows.jsonl"
+    )
+    told = faults({"path": "rows.jsonl"}, {"include": {}})[1]
+    assert told.startswith("  evaluate.include: must name a suite; write `following: tasks/include/following`")
+
+
 def test_a_folder_in_which_no_file_fits_is_told() -> None:
     Path("rows").mkdir()
     Path("rows/one.txt").write_text("x")
@@ -51,7 +64,7 @@ def test_a_folder_in_which_no_file_fits_is_told() -> None:
 
 @pytest.mark.parametrize("flow", ["plan", "pipeline"])
 def test_plan_and_pipeline_refuse_before_any_work(flow: str, folder: Path) -> None:
-    write_params(Path(), ingest={**INGEST, "sources": {"toy": {"path": "gone.jsonl"}}})
+    write_params(Path(), ingest={**INGEST, "sources": {"toy": {"path": "gone.jsonl"}}}, evaluate=EVALUATE)
     command = [sys.executable, "-m", f"flows.{flow}"]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 1

@@ -1,5 +1,6 @@
 """The README says what is so."""
 
+import json
 import re
 import subprocess
 import sys
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks import params
+from tasks import params, suites
+from tasks.include import documents, folders
 from tasks.ingest import __main__ as ingest
 from tasks.ingest.containers.hub import DataSet
 from tasks.ingest.formats import FORMATS
@@ -42,11 +44,12 @@ def test_make_help_tells_every_command() -> None:
     assert all(f"make {command} " in told for command in re.findall(r"^([a-z-]+):.*## ", MAKEFILE, flags=re.MULTILINE))
 
 
-BLOCKS = re.findall(r"```yaml\n((?:ingest|model|render|train):.*?)```", README, flags=re.DOTALL)
+BLOCKS = re.findall(r"```yaml\n((?:ingest|model|render|train|evaluate):.*?)```", README, flags=re.DOTALL)
 
 
 def test_values_are_shown_for_data_model_adapter_and_validation() -> None:
-    assert {name for block in BLOCKS for name in yaml.safe_load(block)} == {"ingest", "model", "render", "train"}
+    shown = {name for block in BLOCKS for name in yaml.safe_load(block)}
+    assert shown == {"ingest", "model", "render", "train", "evaluate"}
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -63,6 +66,17 @@ def test_the_pinned_data_set_that_is_shown_is_a_right_one() -> None:
     [block] = re.findall(r"```yaml\n(dataset: .*?)```", README, flags=re.DOTALL)
     shown = DataSet.model_validate(yaml.safe_load(block))
     assert (shown.dataset, shown.split) == ("owner/name", "train")
+
+
+def test_the_benchmark_that_is_shown_is_one(tmp_path: Path) -> None:
+    [block] = re.findall(r"```yaml\n(task: .*?)```", README, flags=re.DOTALL)
+    row = {"country": "Peru", "cities": ["Lima", "Cusco"], "right": 0}
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "capitals.jsonl").write_text(json.dumps(row))
+    (tmp_path / "own" / "capitals.yaml").write_text(block)
+    copied = folders.copy(tmp_path / "own", tmp_path / "copy", tmp_path / "copy")
+    [task] = suites.find(copied).load().values()
+    assert documents.describe("mine", task).asked[0]["prompt"] == "What is the capital of Peru?"
 
 
 def test_the_template_that_is_shown_fits_a_labelled_pair(tmp_path: Path) -> None:

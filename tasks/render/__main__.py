@@ -11,7 +11,7 @@ import typer
 
 from tasks import console, errors, examples, guards, outputs, params, tables
 from tasks.records import write_records
-from tasks.render import benchmarks, decontaminate, holdout, index, mixture, rendering, tally, templates
+from tasks.render import benchmarks, decontaminate, holdout, included, index, mixture, rendering, tally, templates
 from tasks.render import lint as linter
 from tasks.render.catalogue import Catalogue, Mask
 from tasks.render.index import Asked
@@ -40,17 +40,22 @@ def main() -> None:
 
 
 @app.command()
-def run(records: Records = Path("data/ingest"), out: Path = Path("data/render")) -> None:
+def run(
+    records: Records = Path("data/ingest"), include: Path = Path("data/include"), out: Path = Path("data/render")
+) -> None:
     """Write training and validation examples, benchmarks, what was dropped for them, and the mixture into OUT."""
     everything = params.load()
     wanted = everything.render
     with console.timed("render"), ExitStack() as stack:
         outputs.keep_only(records, everything.ingest.sources)
+        outputs.keep_only(include, everything.evaluate.include)
         listed = Catalogue.read(records, list(everything.ingest.sources), wanted.seed)
         side = holdout.split(listed, everything)
         paths = {name: stack.enter_context(outputs.whole(out / name)) for name in OUTS}
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         asked = write_suites(listed, wanted, paths["benchmarks"], out / "benchmarks")
+        asked += included.suites(include, everything.evaluate, paths["benchmarks"])
+        holdout.benchmarks_are_apart(included.clusters(include, everything.evaluate), listed.tasks_of(side.training))
         index.write(of_suites(asked, everything.evaluate.suites), wanted.decontaminate, scratch)
         found = decontaminate.search(listed, side.training, scratch, paths["contamination"])
         holdout.contents_are_apart(listed, found.asked, side.training, side.held)

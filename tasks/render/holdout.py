@@ -1,6 +1,7 @@
 """The hold-out: which clusters are never trained on, and guards against reaching them under another name."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,6 +116,18 @@ def contents_are_apart(catalogue: Catalogue, asked: NDArray[np.uint64], training
     ]
     if faults:
         raise GuardError("what is held out is trained on under another name: " + "; ".join(faults))
+
+
+def benchmarks_are_apart(benchmarks: Mapping[str, str], trained: list[Task]) -> None:
+    """No included benchmark (its name -> its cluster) is of a cluster that is trained on, however it is spelt."""
+    by_name = {plain(task.cluster): task.cluster for task in trained}
+    faults = [
+        f"benchmark {name} is of cluster {by_name[plain(cluster)]!r}, which is trained on"
+        for name, cluster in sorted(benchmarks.items())
+        if plain(cluster) in by_name
+    ]
+    if faults:
+        raise GuardError("; ".join(faults) + "; add the cluster to render.held_out, or leave the suite out of evaluate")
 
 
 def _called(task: Task) -> str:

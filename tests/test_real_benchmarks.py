@@ -1,0 +1,76 @@
+"""Public benchmarks as people bring them, where they lie beside the repository; none of them is part of the project."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tasks.evaluate import __main__ as evaluate
+from tests import benchmark_folder
+from tests.project import Project
+
+DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "eval"
+
+pytestmark = [
+    pytest.mark.real_data,
+    pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not here"),
+]
+
+RANKED: dict[str, Any] = {
+    "dataset_path": "json",
+    "test_split": "test",
+    "output_type": "multiple_choice",
+    "doc_to_target": "label",
+    "metric_list": [{"metric": "acc"}],
+}
+
+TASKS: dict[str, dict[str, Any]] = {
+    "rte": RANKED
+    | {
+        "doc_to_text": "{{sentence1}}\nQuestion: {{sentence2}} True or False?\nAnswer:",
+        "doc_to_choice": ["True", "False"],
+        "metadata": {"version": 1, "cluster": "inference"},
+    },
+    "copa": RANKED
+    | {
+        "doc_to_text": "{{premise.rstrip('.')}} {{'because' if question == 'cause' else 'therefore'}}",
+        "doc_to_choice": ["{{choice1[0]|lower}}{{choice1[1:]}}", "{{choice2[0]|lower}}{{choice2[1:]}}"],
+        "metadata": {"version": 1, "cluster": "commonsense"},
+    },
+    "ifeval": {
+        "dataset_path": "json",
+        "test_split": "test",
+        "doc_to_text": "prompt",
+        "doc_to_target": "{{instruction_id_list}}",
+        "generation_kwargs": {"until": [], "do_sample": False, "max_gen_toks": 2},
+        "metric_list": [{"metric": "exact_match"}],
+    },
+}
+
+DOCUMENTS = {"rte": 277, "copa": 100, "ifeval": 541}
+
+
+def written(folder: Path) -> Path:
+    """A folder with the task YAMLs, and links to the data."""
+    folder.mkdir()
+    for name, task in TASKS.items():
+        (folder / f"{name}.jsonl").symlink_to(DATA / f"{name}.jsonl")
+        files = {"dataset_kwargs": {"data_files": {"test": f"{name}.jsonl"}}}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({"task": name, **task, **files}, sort_keys=False))
+    return folder
+
+
+def test_public_benchmarks_become_a_suite_and_are_scored(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = benchmark_folder.include(project, written(tmp_path / "folder"), monkeypatch, tmp_path / "benchmarks")
+    sizes = json.loads((suite / "suite.json").read_text(encoding="utf-8"))
+    assert {name: told["documents"] for name, told in sizes.items()} == DOCUMENTS
+    assert (sizes["rte"]["chance"], sizes["copa"]["chance"]) == (0.5, 0.5)
+    project.enter(monkeypatch)
+    evaluate.run("base", "mine", benchmarks=tmp_path / "benchmarks", out=tmp_path / "results")
+    scores = json.loads((tmp_path / "results" / "metrics.json").read_text(encoding="utf-8"))
+    assert set(scores["mine_rte_rank"]) == set(scores["mine_copa_rank"]) == {"acc"}
+    assert set(scores["mine_ifeval_generate"]) == {"exact_match", "stopped"}
