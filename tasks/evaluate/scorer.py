@@ -1,69 +1,32 @@
-"""lm-eval's Hugging Face model with a faster log-likelihood: a question's context is computed once for all its choices.
+"""lm-eval's Hugging Face model with a faster log-likelihood: what requests share is computed once.
 
-A question is laid out as one sequence, context then choices. A choice sees the context and itself, and its positions
-go on from the context's end, so it is scored as if it stood alone. Questions are joined without padding, and logits
-are computed only where a choice's token is predicted. Everything else, the metrics too, is lm-eval's own.
+Questions with the same beginning (a system message, exemplars) share its keys and values, a question's choices share
+its context, and its rows see nothing of their neighbours. Questions are joined without padding, and logits are
+computed only where a choice's token is predicted. Everything else, the metrics too, is lm-eval's own.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from tasks import attention, console
+from tasks import console
+from tasks.evaluate import attention
+from tasks.evaluate.attention import Grid, Layer
+from tasks.evaluate.layout import Group, Question, Request, ask, batches, group
 
-Request = tuple[tuple[str, str], list[int], list[int]]
-"""lm-eval's form of a log-likelihood request: (texts, context ids, choice ids)."""
+BATCH_TOKENS = 1_024
+"""Rows computed together: enough for the matrix products' full speed, few enough to stay in the cache."""
 
-BATCH_TOKENS = 4_096
-"""Tokens computed together."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """A context and its choices; `places` are these requests' positions in lm-eval's order."""
-
-    context: list[int]
-    choices: list[list[int]]
-    places: list[int]
-
-    def ids(self) -> list[int]:
-        """Context and choices end to end. A choice's last token predicts nothing and is left out."""
-        return self.context + [token for choice in self.choices for token in choice[:-1]]
-
-    def starts(self) -> list[int]:
-        """Where each choice begins in `ids`."""
-        starts = [len(self.context)]
-        for choice in self.choices[:-1]:
-            starts.append(starts[-1] + len(choice) - 1)
-        return starts
-
-    def positions(self) -> list[int]:
-        """Position ids: each choice goes on where the context ends."""
-        context = len(self.context)
-        return [*range(context), *(context + place for choice in self.choices for place in range(len(choice) - 1))]
-
-    def predicting(self) -> list[int]:
-        """The places in `ids` that predict each choice's tokens, choice by choice."""
-        places = []
-        for start, choice in zip(self.starts(), self.choices, strict=True):
-            places += [len(self.context) - 1, *range(start, start + len(choice) - 1)]
-        return places
-
-    def visible(self) -> torch.Tensor:
-        """(length, length): causal, and a choice does not see the choices before it."""
-        length = len(self.ids())
-        seen = torch.ones(length, length, dtype=torch.bool).tril()
-        for start, choice in zip(self.starts(), self.choices, strict=True):
-            seen[start : start + len(choice) - 1, len(self.context) : start] = False
-        return seen
+CHUNK = 128
+"""Rows whose logits are held together."""
 
 
 class Scorer(HFLM):  # type: ignore[misc]
-    """HFLM that shares each context. With `add_bos_token` off a prompt is encoded as in training: the chat template
-    alone decides about BOS."""
+    """HFLM that shares what requests have in common. With `add_bos_token` off a prompt is encoded as in training: the
+    chat template alone decides about BOS."""
 
     def __init__(self, model: Any, tokenizer: Any, batch_size: int) -> None:
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, add_bos_token=False)
@@ -82,14 +45,13 @@ class Scorer(HFLM):  # type: ignore[misc]
     ) -> list[tuple[float, bool]]:
         """The log-likelihood of each request's choice after its context, and whether it is the greedy one."""
         answers: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
-        questions = group(requests, self.max_length)
+        questions = ask(requests, self.max_length)
         usual = self.model.config._attn_implementation
         self.model.set_attn_implementation(attention.NAME)
         try:
-            for batch in console.track(list(batches(questions)), "ranking batches"):
-                for question, scored in zip(batch, self._score(batch), strict=True):
-                    for place, answer in zip(question.places, scored, strict=True):
-                        answers[place] = answer
+            for question, scored in console.track(self._scored(group(questions)), "ranking", len(questions)):
+                for place, answer in zip(question.places, scored, strict=True):
+                    answers[place] = answer
         finally:
             self.model.set_attn_implementation(usual)
         return answers
@@ -102,60 +64,68 @@ class Scorer(HFLM):  # type: ignore[misc]
         return ids
 
     @torch.inference_mode()
-    def _score(self, batch: list[Question]) -> Iterator[list[tuple[float, bool]]]:
+    def _scored(self, groups: list[Group]) -> Iterator[tuple[Question, list[tuple[float, bool]]]]:
+        """Each question with its answers, choice by choice."""
+        for one in groups:
+            prefix = self._prefix(one.prefix) if one.prefix else []
+            for batch in batches(one.questions, BATCH_TOKENS):
+                yield from zip(batch, self._score(batch, prefix), strict=True)
+
+    def _prefix(self, ids: list[int]) -> list[Layer]:
+        """The keys and values of a prefix's tokens in each layer."""
+        seen = torch.ones(len(ids), len(ids), dtype=torch.bool).tril()
+        grid = Grid([seen], self.model.dtype, keep=True)
+        self._hidden(ids, list(range(len(ids))), grid)
+        return grid.layers
+
+    def _hidden(self, ids: list[int], depths: list[int], grid: Grid) -> torch.Tensor:
+        """What the model's body makes of a batch's rows, (rows, width)."""
+        out: torch.Tensor = self.model.base_model(
+            input_ids=torch.tensor([ids]), position_ids=torch.tensor([depths]), grid=grid, use_cache=False
+        )[0]
+        return out[0]
+
+    def _score(self, batch: list[Question], prefix: list[Layer]) -> Iterator[list[tuple[float, bool]]]:
         """The answers of each question of a batch, choice by choice."""
-        ids = [question.ids() for question in batch]
-        ends = torch.tensor([0, *map(len, ids)]).cumsum(0)
-        predicting = [
-            start + place
-            for question, start in zip(batch, ends.tolist(), strict=False)
-            for place in question.predicting()
-        ]
-        logits = self.model(
-            input_ids=torch.tensor([[token for row in ids for token in row]], device=self.device),
-            position_ids=torch.tensor([[place for row in batch for place in row.positions()]], device=self.device),
-            cu_seq_lens_q=ends.to(torch.int32),
-            visible=[question.visible().to(self.device) for question in batch],
-            use_cache=False,
-            logits_to_keep=torch.tensor(predicting, device=self.device),
-        ).logits[0]
-        targets = torch.tensor([token for row in batch for choice in row.choices for token in choice])
-        logits, targets = logits.float(), targets.to(self.device)
-        wanted = logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(1)
-        greedy = logits.argmax(1) == targets
-        start = 0
+        trees = [question.tree for question in batch]
+        grid = Grid([tree.visible() for tree in trees], self.model.dtype, prefix)
+        ids = [token for tree in trees for token in tree.ids]
+        hidden = self._hidden(ids, [grid.before + depth for tree in trees for depth in tree.depths], grid)
+        asked, start = list[tuple[int, int]](), 0
+        for tree in trees:
+            asked += [(start + row, token) for row, token in tree.asked]
+            start += len(tree.ids)
+        told = iter(self._told(hidden, asked))
         for question in batch:
-            scored = []
-            for choice in question.choices:
-                span = slice(start, start + len(choice))
-                scored.append((float(wanted[span].sum()), bool(greedy[span].all())))
-                start += len(choice)
-            yield scored
+            yield [_summed([next(told) for _ in choice]) for choice in question.choices]
+
+    def _told(self, hidden: torch.Tensor, asked: list[tuple[int, int]]) -> list[tuple[float, bool]]:
+        """For each row and token: the token's log-probability behind the row, and whether it is the likeliest."""
+        rows, places = torch.tensor([row for row, _ in asked]).unique(return_inverse=True)
+        tokens = torch.tensor([token for _, token in asked])
+        told = torch.empty(len(asked))
+        greedy = torch.empty(len(asked), dtype=torch.bool)
+        for start in range(0, len(rows), CHUNK):
+            logits = self._logits(hidden[rows[start : start + CHUNK]]).float()
+            own = ((places >= start) & (places < start + CHUNK)).nonzero()[:, 0]
+            row, token = places[own] - start, tokens[own]
+            highest, likeliest = logits.max(1)
+            greedy[own] = likeliest[row] == token
+            wanted = logits[row, token] - highest[row]
+            told[own] = wanted - logits.sub_(highest[:, None]).exp_().sum(1).log()[row]
+        return list(zip(told.tolist(), greedy.tolist(), strict=True))
+
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """What the model makes of its body's output (rows, width), as it does it itself: (rows, vocabulary)."""
+        body = self.model.base_model
+        body.forward = lambda *_, **__: BaseModelOutputWithPast(last_hidden_state=hidden[None])
+        try:
+            logits: torch.Tensor = self.model(input_ids=torch.zeros(1, len(hidden), dtype=torch.long)).logits
+        finally:
+            del body.forward
+        return logits[0]
 
 
-def group(requests: list[Request], max_length: int) -> list[Question]:
-    """Requests with equal contexts as one question each; a context that is too long loses its beginning."""
-    places: dict[tuple[int, ...], list[int]] = {}
-    for place, (_, context, _) in enumerate(requests):
-        places.setdefault(tuple(context), []).append(place)
-    questions = []
-    for shared, own in places.items():
-        choices = [list(requests[place][2]) for place in own]
-        room = max_length - max(map(len, choices))
-        questions.append(Question(list(shared)[-room:], choices, own))
-    return questions
-
-
-def batches(questions: list[Question]) -> Iterator[list[Question]]:
-    """Questions in batches of at most BATCH_TOKENS tokens, the longest first."""
-    batch: list[Question] = []
-    size = 0
-    for question in sorted(questions, key=lambda question: -len(question.ids())):
-        length = len(question.ids())
-        if batch and size + length > BATCH_TOKENS:
-            yield batch
-            batch, size = [], 0
-        batch.append(question)
-        size += length
-    if batch:
-        yield batch
+def _summed(told: list[tuple[float, bool]]) -> tuple[float, bool]:
+    """A choice's log-likelihood, and whether each of its tokens was the likeliest."""
+    return sum(one for one, _ in told), all(greedy for _, greedy in told)
