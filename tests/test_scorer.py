@@ -1,13 +1,18 @@
 """Sharing what requests have in common changes no score."""
 
+import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lm_eval.models.huggingface import HFLM
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM
 
 from tasks.chat import Chat
+from tasks.errors import UserError
+from tasks.evaluate import __main__ as evaluate
 from tasks.evaluate import layout, scorer
 from tests import tiny
 from tests.project import Project
@@ -72,6 +77,12 @@ def test_scores_of_other_models_equal_those_of_lm_eval(kind: str, tmp_path: Any)
     assert same_as_stock(made.eval(), tokenizer, random_requests(20, 50, 130, shared=list(range(3, 203))))
 
 
+def test_a_model_whose_attention_is_not_plain_is_left_to_lm_eval(chat: Chat, capsys: Any) -> None:
+    config = MistralConfig(vocab_size=700, num_key_value_heads=2, sliding_window=64, **tiny.SIZES)  # type: ignore
+    assert same_as_stock(MistralForCausalLM(config).eval(), chat.tokenizer, random_requests(20, 130))
+    assert "lm-eval's own way is taken" in capsys.readouterr().out
+
+
 def test_a_question_s_score_does_not_depend_on_the_others(model: Any, chat: Chat, requests: Requests) -> None:
     own = scorer.Scorer(model, chat.tokenizer, 1)
     together = own._loglikelihood_tokens(requests)
@@ -108,6 +119,29 @@ def test_a_context_that_is_too_long_loses_its_beginning_as_in_lm_eval(model: Any
     asked = random_requests(model.config.max_position_embeddings + 5)
     assert {len(one.context) + len(one.choices[0]) - 1 for one in layout.ask(asked, 50)} == {50}
     assert same_as_stock(model, chat.tokenizer, asked)
+
+
+def test_a_choice_without_a_token_is_refused() -> None:
+    with pytest.raises(UserError, match="ranks '' behind 'Why\\?': one of them has no token"):
+        layout.ask([(("Why?", ""), [1, 2], [])], 2048)
+
+
+def test_a_model_that_generates_nothing_is_told_and_scored(
+    in_project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    load = evaluate.model.load_base
+
+    def silent(*given: Any) -> Any:
+        loaded = load(*given)
+        end = torch.tensor(loaded.config.eos_token_id)
+        loaded.lm_head.register_forward_hook(lambda _, __, logits: logits.index_fill(-1, end, 1e4))
+        return loaded
+
+    monkeypatch.setattr(evaluate.model, "load_base", silent)
+    evaluate.run("base", "inference", out=tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["inference_follows_generate"] == {"exact_match": 0.0, "valid_answer": 0.0}
+    assert "answers are empty: the model ends its turn at once" in capsys.readouterr().out
 
 
 def test_batches_hold_every_question_once(requests: Requests) -> None:

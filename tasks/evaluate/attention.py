@@ -5,6 +5,7 @@ one small one for each question. All other layers see no padding.
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -25,6 +26,19 @@ Layer = tuple[Tensor, Tensor]
 """Keys and values of one layer, each (tokens, key heads, width)."""
 
 
+class OtherAttentionError(Exception):
+    """The model's attention is not the plain one that is computed here."""
+
+
+class Rows(Protocol):
+    """What a batch's rows see; `width` is how much one sees at most."""
+
+    width: int
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """`query` is (rows, heads, width), the scaled `key` and `value` (rows, key heads, width); returns like `query`."""
+
+
 class Grid:
     """Where the rows of a batch lie in a grid of questions.
 
@@ -33,7 +47,12 @@ class Grid:
     """
 
     def __init__(
-        self, visible: Sequence[Tensor], number_format: torch.dtype, prefix: Sequence[Layer] = (), keep: bool = False
+        self,
+        visible: Sequence[Tensor],
+        number_format: torch.dtype,
+        device: torch.device,
+        prefix: Sequence[Layer] = (),
+        keep: bool = False,
     ) -> None:
         self.prefix, self.keep, self.layers = prefix, keep, list[Layer]()
         self.before = len(prefix[0][0]) if prefix else 0
@@ -52,15 +71,33 @@ class Grid:
             self.slots[number, :size] = torch.arange(start, start + size)
             start += size
         self.taken = torch.cat([number * self.height + torch.arange(size) for number, size in enumerate(sizes)])
+        self.mask, self.slots, self.taken = self.mask.to(device), self.slots.to(device), self.taken.to(device)
         self._places: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Each question's rows see the prefix and what `visible` says."""
+        if self.keep:
+            self.layers.append((key, value))
+        if self.prefix:
+            before = self.prefix[layer]
+            key, value = torch.cat([before[0], key]), torch.cat([before[1], value])
+        heads, width = key.shape[1:]
+        groups = query.shape[1] // heads
+        to_queries, to_keys, to_rows = self.places(heads, groups)
+        queries = query.reshape(-1, width).index_select(0, to_queries)
+        keys, values = (one.reshape(-1, width).index_select(0, to_keys) for one in (key, value))
+        out = torch.empty_like(queries)
+        few, many = (self.questions, heads, groups, self.height, width), (self.questions, heads, self.width, width)
+        _fill(out.view(few), queries.view(few), keys.view(many), values.view(many), self)
+        return out.index_select(0, to_rows).view(-1, heads * groups, width)
 
     def places(self, heads: int, groups: int) -> tuple[Tensor, Tensor, Tensor]:
         """Where the grid's queries, its keys, and the batch's outputs are found, each among rows of one head each."""
         if (heads, groups) not in self._places:
-            every = torch.arange(heads * groups)
+            every = torch.arange(heads * groups, device=self.slots.device)
             queries = self.slots[:, None, : self.height] * (heads * groups) + every[:, None]
-            behind = torch.arange(self.before).expand(self.questions, -1)
-            keys = torch.cat([behind, self.slots + self.before], 1)[:, None] * heads + torch.arange(heads)[:, None]
+            behind = torch.arange(self.before, device=every.device).expand(self.questions, -1)
+            keys = torch.cat([behind, self.slots + self.before], 1)[:, None] * heads + every[:heads, None]
             question, place = self.taken // self.height, self.taken % self.height
             out = (question[:, None] * (heads * groups) + every) * self.height + place[:, None]
             self._places[heads, groups] = queries.flatten(), keys.flatten(), out.flatten()
@@ -76,33 +113,22 @@ def attend(
     dropout: float = 0.0,
     scaling: float | None = None,
     *,
-    grid: Grid,
+    rows: Rows,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """Attention of each question's rows to the prefix and to the rows that they see.
+    """Attention as `rows` says. `query` is (1, heads, rows, width), `key` and `value` (1, key heads, rows, width).
 
-    `query` is (1, heads, rows, width), `key` and `value` (1, key heads, rows, width). Returns (1, rows, heads, width).
+    Returns (1, rows, heads, width). Raises OtherAttentionError where a window is shorter than what a row sees, or
+    scores are bent or have sinks (`s_aux`).
     """
-    key, value = key[0].transpose(0, 1), value[0].transpose(0, 1)
-    if grid.keep:
-        grid.layers.append((key, value))
-    if grid.prefix:
-        before = grid.prefix[module.layer_idx]  # type: ignore[index]
-        key, value = torch.cat([before[0], key]), torch.cat([before[1], value])
-    heads, width = key.shape[1:]
-    groups = query.shape[1] // heads
-    to_queries, to_keys, to_rows = grid.places(heads, groups)
-    scale = width**-0.5 if scaling is None else scaling
-    queries = query[0].transpose(0, 1).reshape(-1, width).index_select(0, to_queries)
-    keys = (key * scale).reshape(-1, width).index_select(0, to_keys)
-    values = value.reshape(-1, width).index_select(0, to_keys)
-    out = torch.empty_like(queries)
-    shape = (grid.questions, heads, groups, grid.height, width)
-    _fill(
-        out.view(shape), queries.view(shape), keys.view(-1, heads, grid.width, width),
-        values.view(-1, heads, grid.width, width), grid,
-    )  # fmt: skip
-    return out.index_select(0, to_rows).view(1, -1, heads * groups, width), None
+    if softcap or s_aux is not None or (sliding_window or rows.width) < rows.width:
+        raise OtherAttentionError
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    parts = (one[0].transpose(0, 1) for one in (query, key * scale, value))
+    return rows.attend(int(module.layer_idx), *parts)[None], None  # type: ignore[arg-type]
 
 
 def _fill(out: Tensor, query: Tensor, key: Tensor, value: Tensor, grid: Grid) -> None:

@@ -7,6 +7,8 @@ from itertools import pairwise
 
 import torch
 
+from tasks.errors import UserError
+
 Request = tuple[tuple[str, str], list[int], list[int]]
 """lm-eval's form of a log-likelihood request: (texts, context ids, choice ids)."""
 
@@ -74,9 +76,14 @@ class Group:
 
 
 def ask(requests: list[Request], max_length: int) -> list[Question]:
-    """Requests with equal contexts as one question each; as in lm-eval, what is too long loses its beginning."""
+    """Requests with equal contexts as one question each; as in lm-eval, what is too long loses its beginning.
+
+    Raises UserError where a context or a choice has no token: a choice of none would be the likeliest.
+    """
     places: dict[tuple[int, ...], list[int]] = {}
-    for place, (_, context, choice) in enumerate(requests):
+    for place, (texts, context, choice) in enumerate(requests):
+        if not context or not choice:
+            raise UserError(f"a benchmark ranks {texts[1]!r} behind {texts[0][-200:]!r}: one of them has no token")
         # The last token of a choice is no input, hence the one more.
         places.setdefault(tuple(context[-(max_length + 1 - len(choice)) :]), []).append(place)
     return [Question(list(context), [requests[place][2] for place in own], own) for context, own in places.items()]

@@ -1,27 +1,22 @@
-"""lm-eval's Hugging Face model with a faster log-likelihood: what requests share is computed once.
+"""lm-eval's Hugging Face model, faster: what requests share is computed once, and nothing is padded.
 
 Questions with the same beginning (a system message, exemplars) share its keys and values, a question's choices share
-its context, and its rows see nothing of their neighbours. Questions are joined without padding, and logits are
-computed only where a choice's token is predicted. Everything else, the metrics too, is lm-eval's own.
+its context, and no question sees another. Generation, where it takes the likeliest token, reads its prompts the same
+way and drops an answer that has ended. Everything else, the metrics too, is lm-eval's own, and so is all of it for a
+model whose attention is not the plain one.
 """
 
-from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
-from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from tasks import console
-from tasks.evaluate import attention
-from tasks.evaluate.attention import Grid, Layer
-from tasks.evaluate.layout import Group, Question, Request, ask, batches, group
-
-BATCH_TOKENS = 1_024
-"""Rows computed together: enough for the matrix products' full speed, few enough to stay in the cache."""
-
-CHUNK = 128
-"""Rows whose logits are held together."""
+from tasks.evaluate import generation, ranking
+from tasks.evaluate.attention import OtherAttentionError
+from tasks.evaluate.engine import Engine
+from tasks.evaluate.layout import Request, ask
 
 
 class Scorer(HFLM):  # type: ignore[misc]
@@ -30,6 +25,7 @@ class Scorer(HFLM):  # type: ignore[misc]
 
     def __init__(self, model: Any, tokenizer: Any, batch_size: int) -> None:
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, add_bos_token=False)
+        self.engine = Engine(self.model, self.device)
         self.generated = 0
 
     def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
@@ -37,95 +33,52 @@ class Scorer(HFLM):  # type: ignore[misc]
         return super().loglikelihood(requests, disable_tqdm=True)
 
     def generate_until(self, requests: Any, disable_tqdm: bool = False) -> Any:
-        """lm-eval's, without its bar."""
-        return super().generate_until(requests, disable_tqdm=True)
+        """lm-eval's, without its bar; says so where no answer holds anything."""
+        answers = super().generate_until(requests, disable_tqdm=True)
+        if not any(answer.strip() for answer in answers):
+            print(f"generating: all {len(answers)} answers are empty: the model ends its turn at once", flush=True)
+        return answers
 
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
-    ) -> list[tuple[float, bool]]:
+    ) -> list[ranking.Answer]:
         """The log-likelihood of each request's choice after its context, and whether it is the greedy one."""
-        answers: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
+        answers: list[ranking.Answer] = [(0.0, False)] * len(requests)
         questions = ask(requests, self.max_length)
-        usual = self.model.config._attn_implementation
-        self.model.set_attn_implementation(attention.NAME)
         try:
-            for question, scored in console.track(self._scored(group(questions)), "ranking", len(questions)):
-                for place, answer in zip(question.places, scored, strict=True):
-                    answers[place] = answer
-        finally:
-            self.model.set_attn_implementation(usual)
+            with self.engine.plain_attention():
+                told = ranking.scored(self.engine, questions)
+                for question, scores in console.track(told, "ranking", len(questions)):
+                    for place, answer in zip(question.places, scores, strict=True):
+                        answers[place] = answer
+        except OtherAttentionError:
+            answers = super()._loglikelihood_tokens(requests, disable_tqdm=True)
         return answers
 
-    def _model_generate(self, context: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
-        """lm-eval's generation of one batch, told to whoever waits."""
-        ids: torch.Tensor = super()._model_generate(context, *args, **options)
+    def _model_generate(
+        self, context: torch.Tensor, max_length: int, stop: list[str], attention_mask: Any = None, **options: Any
+    ) -> torch.Tensor:
+        """One batch of prompts with their answers, as lm-eval wants it back; told to whoever waits."""
+        ids = None
+        if generation.greedy(self.model, options):
+            with suppress(OtherAttentionError), self.engine.plain_attention():
+                prompts = [row[seen.bool()].tolist() for row, seen in zip(context, attention_mask, strict=True)]
+                ids = torch.cat([context, self._answers(prompts, max_length - context.shape[1], stop)], 1)
+        if ids is None:
+            ids = super()._model_generate(context, max_length, stop, attention_mask=attention_mask, **options)
         self.generated += len(context)
         print(f"generating: {self.generated} answers", flush=True)
         return ids
 
-    @torch.inference_mode()
-    def _scored(self, groups: list[Group]) -> Iterator[tuple[Question, list[tuple[float, bool]]]]:
-        """Each question with its answers, choice by choice."""
-        for one in groups:
-            prefix = self._prefix(one.prefix) if one.prefix else []
-            for batch in batches(one.questions, BATCH_TOKENS):
-                yield from zip(batch, self._score(batch, prefix), strict=True)
+    def _answers(self, prompts: list[list[int]], new_tokens: int, stop: list[str]) -> torch.Tensor:
+        """The greedy answers, padded behind their ends: (prompts, longest)."""
+        ends = self.model.generation_config.eos_token_id
+        ends = ends if isinstance(ends, list) else [ends]
 
-    def _prefix(self, ids: list[int]) -> list[Layer]:
-        """The keys and values of a prefix's tokens in each layer."""
-        seen = torch.ones(len(ids), len(ids), dtype=torch.bool).tril()
-        grid = Grid([seen], self.model.dtype, keep=True)
-        self._hidden(ids, list(range(len(ids))), grid)
-        return grid.layers
+        def ended(answer: list[int]) -> bool:
+            return answer[-1] in ends or any(text in self.tokenizer.decode(answer) for text in stop)
 
-    def _hidden(self, ids: list[int], depths: list[int], grid: Grid) -> torch.Tensor:
-        """What the model's body makes of a batch's rows, (rows, width)."""
-        out: torch.Tensor = self.model.base_model(
-            input_ids=torch.tensor([ids]), position_ids=torch.tensor([depths]), grid=grid, use_cache=False
-        )[0]
-        return out[0]
-
-    def _score(self, batch: list[Question], prefix: list[Layer]) -> Iterator[list[tuple[float, bool]]]:
-        """The answers of each question of a batch, choice by choice."""
-        trees = [question.tree for question in batch]
-        grid = Grid([tree.visible() for tree in trees], self.model.dtype, prefix)
-        ids = [token for tree in trees for token in tree.ids]
-        hidden = self._hidden(ids, [grid.before + depth for tree in trees for depth in tree.depths], grid)
-        asked, start = list[tuple[int, int]](), 0
-        for tree in trees:
-            asked += [(start + row, token) for row, token in tree.asked]
-            start += len(tree.ids)
-        told = iter(self._told(hidden, asked))
-        for question in batch:
-            yield [_summed([next(told) for _ in choice]) for choice in question.choices]
-
-    def _told(self, hidden: torch.Tensor, asked: list[tuple[int, int]]) -> list[tuple[float, bool]]:
-        """For each row and token: the token's log-probability behind the row, and whether it is the likeliest."""
-        rows, places = torch.tensor([row for row, _ in asked]).unique(return_inverse=True)
-        tokens = torch.tensor([token for _, token in asked])
-        told = torch.empty(len(asked))
-        greedy = torch.empty(len(asked), dtype=torch.bool)
-        for start in range(0, len(rows), CHUNK):
-            logits = self._logits(hidden[rows[start : start + CHUNK]]).float()
-            own = ((places >= start) & (places < start + CHUNK)).nonzero()[:, 0]
-            row, token = places[own] - start, tokens[own]
-            highest, likeliest = logits.max(1)
-            greedy[own] = likeliest[row] == token
-            wanted = logits[row, token] - highest[row]
-            told[own] = wanted - logits.sub_(highest[:, None]).exp_().sum(1).log()[row]
-        return list(zip(told.tolist(), greedy.tolist(), strict=True))
-
-    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """What the model makes of its body's output (rows, width), as it does it itself: (rows, vocabulary)."""
-        body = self.model.base_model
-        body.forward = lambda *_, **__: BaseModelOutputWithPast(last_hidden_state=hidden[None])
-        try:
-            logits: torch.Tensor = self.model(input_ids=torch.zeros(1, len(hidden), dtype=torch.long)).logits
-        finally:
-            del body.forward
-        return logits[0]
-
-
-def _summed(told: list[tuple[float, bool]]) -> tuple[float, bool]:
-    """A choice's log-likelihood, and whether each of its tokens was the likeliest."""
-    return sum(one for one, _ in told), all(greedy for _, greedy in told)
+        answers = generation.answer(self.engine, prompts, new_tokens, ended)
+        longest = max(map(len, answers))
+        padded = [answer + [self.tokenizer.pad_token_id] * (longest - len(answer)) for answer in answers]
+        return torch.tensor(padded, device=self.device)
