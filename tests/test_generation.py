@@ -12,7 +12,7 @@ from tasks.evaluate import generation
 from tasks.evaluate.scorer import Scorer
 from tests.project import Project
 
-WORDS = "the road was wet when the sun came out and nobody knew why it had rained in the night".split()
+TEXT = "The road was wet when the sun came out, and nobody knew why it had rained in the night."
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def model(project: Project) -> Any:
 def asked(chat: Chat, until: list[str], **options: Any) -> list[Instance]:
     """Nine prompts of different lengths, all behind the same beginning."""
     wishes = {"do_sample": False, "max_gen_toks": 12, **options}
-    prompts = [chat.prompt("Go on. " * 90 + " ".join(WORDS[: 2 * size])) for size in range(9)]
+    prompts = [chat.prompt("Go on. " * 90 + TEXT[: 9 * size]) for size in range(9)]
     return [
         Instance("generate_until", {}, (prompt, {**wishes, "until": list(until)}), number)
         for number, prompt in enumerate(prompts)

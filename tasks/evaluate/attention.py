@@ -36,7 +36,7 @@ class Rows(Protocol):
     width: int
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """`query` is (rows, heads, width), the scaled `key` and `value` (rows, key heads, width); returns like `query`."""
+        """`query` and the result are (rows, heads, width), the scaled `key` and `value` (rows, key heads, width)."""
 
 
 class Grid:
