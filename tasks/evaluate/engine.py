@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from transformers.utils import ModelOutput
+from transformers.modeling_outputs import BaseModelOutput
 
 from tasks.evaluate import attention
 from tasks.evaluate.attention import Grid, Layer, OtherAttentionError, Rows
@@ -45,9 +45,9 @@ class Engine:
         """Where a batch's rows lie, in this model's number format and on its device."""
         return Grid(visible, self.model.dtype, self.device, prefix, keep)
 
-    def body(self, ids: list[int], depths: list[int], rows: Rows) -> ModelOutput:
+    def body(self, ids: list[int], depths: list[int], rows: Rows) -> BaseModelOutput:
         """What the model's body makes of a batch's rows, given by their tokens and positions."""
-        out: ModelOutput = self.model.base_model(
+        out: BaseModelOutput = self.model.base_model(
             input_ids=torch.tensor([ids], device=self.device),
             position_ids=torch.tensor([depths], device=self.device),
             rows=rows,
@@ -55,7 +55,7 @@ class Engine:
         )
         return out
 
-    def logits(self, out: ModelOutput, rows: torch.Tensor) -> torch.Tensor:
+    def logits(self, out: BaseModelOutput, rows: torch.Tensor) -> torch.Tensor:
         """The logits of some rows of the body's output, (rows, vocabulary), as the model itself makes them of it.
 
         Behind the body some models scale or bend them; so it runs whole, with a body that gives what is known already.

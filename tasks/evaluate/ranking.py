@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from transformers.utils import ModelOutput
+from transformers.modeling_outputs import BaseModelOutput
 
 from tasks.evaluate.attention import Layer
 from tasks.evaluate.engine import BATCH_TOKENS, Engine
@@ -40,9 +40,9 @@ def _score(engine: Engine, batch: list[Question], prefix: list[Layer]) -> Iterat
         yield [_summed([next(told) for _ in choice]) for choice in question.choices]
 
 
-def _told(engine: Engine, out: ModelOutput, asked: list[tuple[int, int]]) -> list[Answer]:
+def _told(engine: Engine, out: BaseModelOutput, asked: list[tuple[int, int]]) -> list[Answer]:
     """For each row and token: the token's log-probability behind the row, and whether it is the likeliest."""
-    rows, places = torch.tensor([row for row, _ in asked]).unique(return_inverse=True)
+    rows, places = torch.tensor([row for row, _ in asked]).unique(return_inverse=True)  # type: ignore[no-untyped-call]
     tokens = torch.tensor([token for _, token in asked])
     told, greedy = torch.empty(len(asked)), torch.empty(len(asked), dtype=torch.bool)
     for start in range(0, len(rows), CHUNK):
