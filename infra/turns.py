@@ -21,6 +21,7 @@ class Peer:
             "PYTHONPATH": os.pathsep.join(paths),
             "PYTHONWARNINGS": "ignore",
             "HF_HUB_OFFLINE": "1",
+            "TQDM_DISABLE": "1",
         }
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, name, *options],
