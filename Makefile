@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick plan test mutants soak-resume bench-data bench-train lint format ui clean
+.PHONY: help run quick plan test mutants soak-resume bench-data bench-train bench-eval lint format ui clean
 
 help: ## say what each command does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ bench-data: $(READY) ## from source to token shards, beside the tokenizer alone 
 
 bench-train: $(READY) ## the training step, beside TRL's trainer on the same rows (build/bench/train.json)
 	@python -m infra.bench_train $(ARGS)
+
+bench-eval: $(READY) ## evaluation, beside stock lm-eval on five public benchmarks (build/bench/eval.json)
+	@python -m infra.bench_eval $(ARGS)
 
 lint: $(READY) ## style, types and templates
 	@ruff format --check . && ruff check . && mypy && python -m tasks.render lint

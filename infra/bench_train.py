@@ -8,7 +8,6 @@ build/bench/train.json and train.png. TRL comes into a folder of its own under b
 
 import contextlib
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -20,11 +19,11 @@ import matplotlib.pyplot as plt
 import typer
 
 from infra import bench_alpaca
+from infra.turns import ROOT, Peer
 from tasks import errors, outputs
 from tasks.errors import UserError
 from tasks.shards import Shards
 
-ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / "build" / "bench"
 TRL = "1.16.0"
 """The peer's version, which goes with the locked transformers and peft."""
@@ -42,52 +41,22 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """What the search tries over TRL's defaults; in this version its loss is computed in chunks as it is."""
 
 
-class Peer:
-    """A process of infra/bench_trainers.py that takes its turn when asked."""
+class Trainer(Peer):
+    """A peer of infra/bench_trainers.py: a turn is a step."""
 
     def __init__(self, name: str, base: Path, shards: Shards, *options: Any) -> None:
-        command = [sys.executable, "-m", "infra.bench_trainers", name, str(base), str(shards.folder)]
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(HOME / f"trl-{TRL}")]),
-            "PYTHONWARNINGS": "ignore",
-            "HF_HUB_OFFLINE": "1",
-        }
-        self._process = subprocess.Popen(
-            [*command, *map(json.dumps, options)],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.name = name
+        told = map(json.dumps, options)
+        super().__init__("infra.bench_trainers", name, str(base), str(shards.folder), *told, folder=HOME / f"trl-{TRL}")
         self.steps: list[dict[str, Any]] = []
-        self.ready = self._answer()
 
-    def turn(self) -> dict[str, Any]:
+    def step(self) -> dict[str, Any]:
         """Let it take a step. Returns its figures."""
-        if self._process.stdin is None:
-            raise UserError(f"{self.name}: takes no turns")
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        self.steps.append(self._answer())
+        self.steps.append(self.turn())
         return self.steps[-1]
 
     def speed(self) -> float:
         """The median of its real tokens/s, its first step apart."""
         return statistics.median(one["tokens"] / one["seconds"] for one in self.steps[1:])
-
-    def stop(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
-
-    def _answer(self) -> dict[str, Any]:
-        for line in self._process.stdout or ():
-            if line.startswith("{"):
-                told: dict[str, Any] = json.loads(line)
-                return told
-        raise UserError(f"{self.name}: ended before it answered; its error stands above")
 
 
 def main(
@@ -106,10 +75,10 @@ def main(
     per_step = round(ROWS_PER_STEP * shards.index["sequences"] / len(shards))
     with contextlib.ExitStack() as running:
         peers = {
-            "ours": Peer("ours", base, shards, ROWS_PER_STEP),
-            "trl_best": Peer("trl", base, shards, accumulated(SETTINGS[best], per_step)),
-            "trl_default": Peer("trl", base, shards, accumulated({}, per_step)),
-            "matrix": Peer("matrix", base, shards),
+            "ours": Trainer("ours", base, shards, ROWS_PER_STEP),
+            "trl_best": Trainer("trl", base, shards, accumulated(SETTINGS[best], per_step)),
+            "trl_default": Trainer("trl", base, shards, accumulated({}, per_step)),
+            "matrix": Trainer("matrix", base, shards),
         }
         for peer in peers.values():
             running.callback(peer.stop)
@@ -117,7 +86,7 @@ def main(
             # The default is so slow that half as many steps of it must do.
             for name, peer in peers.items():
                 if name != "trl_default" or number % 2 == 0:
-                    print(f"round {number + 1} of {rounds}: {name}: {peer.turn()}", flush=True)
+                    print(f"round {number + 1} of {rounds}: {name}: {peer.step()}", flush=True)
     outputs.write_json(HOME / "train.json", figures(peers) | {"rows_per_step": ROWS_PER_STEP})
     draw(peers, HOME / "train.png")
     print((HOME / "train.json").read_text(encoding="utf-8"))
@@ -135,9 +104,9 @@ def search(base: Path, shards: Shards) -> str:
     """The setting in which TRL takes the second of two steps fastest."""
     found = {}
     for name, options in SETTINGS.items():
-        peer = Peer("trl", base, shards, options)
+        peer = Trainer("trl", base, shards, options)
         try:
-            peer.turn(), peer.turn()
+            peer.step(), peer.step()
             found[name] = peer.speed()
         finally:
             peer.stop()
@@ -151,7 +120,7 @@ def accumulated(options: dict[str, Any], sequences: int) -> dict[str, Any]:
     return options | {"gradient_accumulation_steps": round(together / options.get("per_device_train_batch_size", 8))}
 
 
-def figures(peers: dict[str, Peer]) -> dict[str, float]:
+def figures(peers: dict[str, Trainer]) -> dict[str, float]:
     """The result, flat: speeds, their ratios, the share of what the matrix rate would allow, and memory."""
     ours, best, default = (peers[name].speed() for name in ("ours", "trl_best", "trl_default"))
     rate = statistics.median(one["rate"] for one in peers["matrix"].steps[1:])
@@ -171,7 +140,7 @@ def figures(peers: dict[str, Peer]) -> dict[str, float]:
     }
 
 
-def draw(peers: dict[str, Peer], path: Path) -> None:
+def draw(peers: dict[str, Trainer], path: Path) -> None:
     """The losses of all over the real tokens seen; ours and TRL's best take the same rows in the same order."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for name, label in {"ours": "instructflow", "trl_best": "TRL, best", "trl_default": "TRL, defaults"}.items():

@@ -4,7 +4,6 @@ On the CPU each sequence is computed alone, which costs the sum of the squares o
 their sum. The boundaries come in as `cu_seq_lens_q`, the form that transformers' variable-length GPU kernels read.
 """
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -32,19 +31,17 @@ def packed_attention(
     scaling: float | None = None,
     *,
     cu_seq_lens_q: Tensor,
-    visible: Sequence[Tensor] | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """Attention within each sequence: causal, or as `visible` says.
+    """Causal attention within each sequence.
 
     `query` is (1, heads, tokens, width), `key` and `value` (1, key heads, tokens, width); sequence s is the tokens
-    `cu_seq_lens_q[s]:cu_seq_lens_q[s + 1]`, and `visible[s]` (length, length) tells which tokens each of its tokens
-    sees. Returns (1, tokens, heads, width).
+    `cu_seq_lens_q[s]:cu_seq_lens_q[s + 1]`. Returns (1, tokens, heads, width).
     """
     ends = cu_seq_lens_q.tolist()
     longest = max(end - start for start, end in pairwise(ends))
     groups = query.shape[1] // key.shape[1]
-    if query.device.type == "cpu" and visible is None and not dropout and longest <= LONGEST:
+    if query.device.type == "cpu" and not dropout and longest <= LONGEST:
         grouped = query[0].view(-1, groups, *query.shape[2:])
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         out = Blocked.apply(grouped, key[0], value[0], ends, scale)  # type: ignore[no-untyped-call]
@@ -55,12 +52,11 @@ def packed_attention(
             query[:, :, start:end],
             key[:, :, start:end],
             value[:, :, start:end],
-            attn_mask=None if visible is None else visible[number],
             dropout_p=dropout,
             scale=scaling,
-            is_causal=visible is None,
+            is_causal=True,
         )
-        for number, (start, end) in enumerate(pairwise(ends))
+        for start, end in pairwise(ends)
     ]
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 

@@ -1,72 +1,31 @@
-"""lm-eval's Hugging Face model with a faster log-likelihood: a question's context is computed once for all its choices.
+"""lm-eval's Hugging Face model, faster: what requests share is computed once, and nothing is padded.
 
-A question is laid out as one sequence, context then choices. A choice sees the context and itself, and its positions
-go on from the context's end, so it is scored as if it stood alone. Questions are joined without padding, and logits
-are computed only where a choice's token is predicted. Everything else, the metrics too, is lm-eval's own.
+Questions with the same beginning (a system message, exemplars) share its keys and values, a question's choices share
+its context, and no question sees another. Generation, where it takes the likeliest token, reads its prompts the same
+way and drops an answer that has ended. Everything else, the metrics too, is lm-eval's own, and so is all of it for a
+model whose attention is not the plain one.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
 
-from tasks import attention, console
-
-Request = tuple[tuple[str, str], list[int], list[int]]
-"""lm-eval's form of a log-likelihood request: (texts, context ids, choice ids)."""
-
-BATCH_TOKENS = 4_096
-"""Tokens computed together."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """A context and its choices; `places` are these requests' positions in lm-eval's order."""
-
-    context: list[int]
-    choices: list[list[int]]
-    places: list[int]
-
-    def ids(self) -> list[int]:
-        """Context and choices end to end. A choice's last token predicts nothing and is left out."""
-        return self.context + [token for choice in self.choices for token in choice[:-1]]
-
-    def starts(self) -> list[int]:
-        """Where each choice begins in `ids`."""
-        starts = [len(self.context)]
-        for choice in self.choices[:-1]:
-            starts.append(starts[-1] + len(choice) - 1)
-        return starts
-
-    def positions(self) -> list[int]:
-        """Position ids: each choice goes on where the context ends."""
-        context = len(self.context)
-        return [*range(context), *(context + place for choice in self.choices for place in range(len(choice) - 1))]
-
-    def predicting(self) -> list[int]:
-        """The places in `ids` that predict each choice's tokens, choice by choice."""
-        places = []
-        for start, choice in zip(self.starts(), self.choices, strict=True):
-            places += [len(self.context) - 1, *range(start, start + len(choice) - 1)]
-        return places
-
-    def visible(self) -> torch.Tensor:
-        """(length, length): causal, and a choice does not see the choices before it."""
-        length = len(self.ids())
-        seen = torch.ones(length, length, dtype=torch.bool).tril()
-        for start, choice in zip(self.starts(), self.choices, strict=True):
-            seen[start : start + len(choice) - 1, len(self.context) : start] = False
-        return seen
+from tasks import console
+from tasks.evaluate import generation, ranking
+from tasks.evaluate.attention import OtherAttentionError
+from tasks.evaluate.engine import Engine
+from tasks.evaluate.layout import Request, ask
 
 
 class Scorer(HFLM):  # type: ignore[misc]
-    """HFLM that shares each context. With `add_bos_token` off a prompt is encoded as in training: the chat template
-    alone decides about BOS."""
+    """HFLM that shares what requests have in common. With `add_bos_token` off a prompt is encoded as in training: the
+    chat template alone decides about BOS."""
 
     def __init__(self, model: Any, tokenizer: Any, batch_size: int) -> None:
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, add_bos_token=False)
+        self.engine = Engine(self.model, self.device)
         self.generated = 0
 
     def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
@@ -74,88 +33,52 @@ class Scorer(HFLM):  # type: ignore[misc]
         return super().loglikelihood(requests, disable_tqdm=True)
 
     def generate_until(self, requests: Any, disable_tqdm: bool = False) -> Any:
-        """lm-eval's, without its bar."""
-        return super().generate_until(requests, disable_tqdm=True)
+        """lm-eval's, without its bar; says so where no answer holds anything."""
+        answers = super().generate_until(requests, disable_tqdm=True)
+        if not any(answer.strip() for answer in answers):
+            print(f"generating: all {len(answers)} answers are empty: the model ends its turn at once", flush=True)
+        return answers
 
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
-    ) -> list[tuple[float, bool]]:
+    ) -> list[ranking.Answer]:
         """The log-likelihood of each request's choice after its context, and whether it is the greedy one."""
-        answers: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
-        questions = group(requests, self.max_length)
-        usual = self.model.config._attn_implementation
-        self.model.set_attn_implementation(attention.NAME)
+        answers: list[ranking.Answer] = [(0.0, False)] * len(requests)
+        questions = ask(requests, self.max_length)
         try:
-            for batch in console.track(list(batches(questions)), "ranking batches"):
-                for question, scored in zip(batch, self._score(batch), strict=True):
-                    for place, answer in zip(question.places, scored, strict=True):
+            with self.engine.plain_attention():
+                told = ranking.scored(self.engine, questions)
+                for question, scores in console.track(told, "ranking", len(questions)):
+                    for place, answer in zip(question.places, scores, strict=True):
                         answers[place] = answer
-        finally:
-            self.model.set_attn_implementation(usual)
+        except OtherAttentionError:
+            answers = super()._loglikelihood_tokens(requests, disable_tqdm=True)
         return answers
 
-    def _model_generate(self, context: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
-        """lm-eval's generation of one batch, told to whoever waits."""
-        ids: torch.Tensor = super()._model_generate(context, *args, **options)
+    def _model_generate(
+        self, context: torch.Tensor, max_length: int, stop: list[str], attention_mask: Any = None, **options: Any
+    ) -> torch.Tensor:
+        """One batch of prompts with their answers, as lm-eval wants it back; told to whoever waits."""
+        ids = None
+        if generation.greedy(self.model, options):
+            with suppress(OtherAttentionError), self.engine.plain_attention():
+                prompts = [row[seen.bool()].tolist() for row, seen in zip(context, attention_mask, strict=True)]
+                ids = torch.cat([context, self._answers(prompts, max_length - context.shape[1], stop)], 1)
+        if ids is None:
+            ids = super()._model_generate(context, max_length, stop, attention_mask=attention_mask, **options)
         self.generated += len(context)
         print(f"generating: {self.generated} answers", flush=True)
         return ids
 
-    @torch.inference_mode()
-    def _score(self, batch: list[Question]) -> Iterator[list[tuple[float, bool]]]:
-        """The answers of each question of a batch, choice by choice."""
-        ids = [question.ids() for question in batch]
-        ends = torch.tensor([0, *map(len, ids)]).cumsum(0)
-        predicting = [
-            start + place
-            for question, start in zip(batch, ends.tolist(), strict=False)
-            for place in question.predicting()
-        ]
-        logits = self.model(
-            input_ids=torch.tensor([[token for row in ids for token in row]], device=self.device),
-            position_ids=torch.tensor([[place for row in batch for place in row.positions()]], device=self.device),
-            cu_seq_lens_q=ends.to(torch.int32),
-            visible=[question.visible().to(self.device) for question in batch],
-            use_cache=False,
-            logits_to_keep=torch.tensor(predicting, device=self.device),
-        ).logits[0]
-        targets = torch.tensor([token for row in batch for choice in row.choices for token in choice])
-        logits, targets = logits.float(), targets.to(self.device)
-        wanted = logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(1)
-        greedy = logits.argmax(1) == targets
-        start = 0
-        for question in batch:
-            scored = []
-            for choice in question.choices:
-                span = slice(start, start + len(choice))
-                scored.append((float(wanted[span].sum()), bool(greedy[span].all())))
-                start += len(choice)
-            yield scored
+    def _answers(self, prompts: list[list[int]], new_tokens: int, stop: list[str]) -> torch.Tensor:
+        """The greedy answers, padded behind their ends: (prompts, longest)."""
+        ends = self.model.generation_config.eos_token_id
+        ends = ends if isinstance(ends, list) else [ends]
 
+        def ended(answer: list[int]) -> bool:
+            return answer[-1] in ends or any(text in self.tokenizer.decode(answer) for text in stop)
 
-def group(requests: list[Request], max_length: int) -> list[Question]:
-    """Requests with equal contexts as one question each; a context that is too long loses its beginning."""
-    places: dict[tuple[int, ...], list[int]] = {}
-    for place, (_, context, _) in enumerate(requests):
-        places.setdefault(tuple(context), []).append(place)
-    questions = []
-    for shared, own in places.items():
-        choices = [list(requests[place][2]) for place in own]
-        room = max_length - max(map(len, choices))
-        questions.append(Question(list(shared)[-room:], choices, own))
-    return questions
-
-
-def batches(questions: list[Question]) -> Iterator[list[Question]]:
-    """Questions in batches of at most BATCH_TOKENS tokens, the longest first."""
-    batch: list[Question] = []
-    size = 0
-    for question in sorted(questions, key=lambda question: -len(question.ids())):
-        length = len(question.ids())
-        if batch and size + length > BATCH_TOKENS:
-            yield batch
-            batch, size = [], 0
-        batch.append(question)
-        size += length
-    if batch:
-        yield batch
+        answers = generation.answer(self.engine, prompts, new_tokens, ended)
+        longest = max(map(len, answers))
+        padded = [answer + [self.tokenizer.pad_token_id] * (longest - len(answer)) for answer in answers]
+        return torch.tensor(padded, device=self.device)

@@ -1,0 +1,70 @@
+"""The model as it computes packed batches: under the attention of attention.py, logits only where asked."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers.modeling_outputs import BaseModelOutput
+
+from tasks.evaluate import attention
+from tasks.evaluate.attention import Grid, Layer, OtherAttentionError, Rows
+
+BATCH_TOKENS = 1_024
+"""Rows computed together: enough for the matrix products' full speed, few enough to stay in the cache."""
+
+
+class Engine:
+    """A causal language model of transformers."""
+
+    def __init__(self, model: Any, device: torch.device) -> None:
+        self.model, self.device = model, device
+
+    @contextlib.contextmanager
+    def plain_attention(self) -> Iterator[None]:
+        """Within it the model attends as attention.py says. Where it cannot, that is told and raised."""
+        usual = self.model.config._attn_implementation
+        self.model.set_attn_implementation(attention.NAME)
+        try:
+            yield
+        except OtherAttentionError:
+            print("the model's attention is not the plain one, so lm-eval's own way is taken", flush=True)
+            raise
+        finally:
+            self.model.set_attn_implementation(usual)
+
+    def prefix(self, ids: list[int]) -> list[Layer]:
+        """The keys and values of a prefix's tokens in each layer; none where it has no token."""
+        if not ids:
+            return []
+        grid = self.grid([torch.ones(len(ids), len(ids), dtype=torch.bool).tril()], keep=True)
+        self.body(ids, list(range(len(ids))), grid)
+        return grid.layers
+
+    def grid(self, visible: list[torch.Tensor], prefix: Sequence[Layer] = (), keep: bool = False) -> Grid:
+        """Where a batch's rows lie, in this model's number format and on its device."""
+        return Grid(visible, self.model.dtype, self.device, prefix, keep)
+
+    def body(self, ids: list[int], depths: list[int], rows: Rows) -> BaseModelOutput:
+        """What the model's body makes of a batch's rows, given by their tokens and positions."""
+        out: BaseModelOutput = self.model.base_model(
+            input_ids=torch.tensor([ids], device=self.device),
+            position_ids=torch.tensor([depths], device=self.device),
+            rows=rows,
+            use_cache=False,
+        )
+        return out
+
+    def logits(self, out: BaseModelOutput, rows: torch.Tensor) -> torch.Tensor:
+        """The logits of some rows of the body's output, (rows, vocabulary), as the model itself makes them of it.
+
+        Behind the body some models scale or bend them; so it runs whole, with a body that gives what is known already.
+        """
+        some = type(out)(last_hidden_state=out.last_hidden_state[:, rows.to(self.device)])
+        body = self.model.base_model
+        body.forward = lambda *_, **__: some
+        try:
+            logits: torch.Tensor = self.model(input_ids=torch.zeros(1, len(rows), dtype=torch.long)).logits
+        finally:
+            del body.forward
+        return logits[0]

@@ -1,0 +1,60 @@
+"""Log-likelihoods of choices: whatever requests share is computed once, and logits only where a choice is predicted."""
+
+from collections.abc import Iterator
+
+import torch
+from transformers.modeling_outputs import BaseModelOutput
+
+from tasks.evaluate.attention import Layer
+from tasks.evaluate.engine import BATCH_TOKENS, Engine
+from tasks.evaluate.layout import Question, batches, group
+
+CHUNK = 128
+"""Rows whose logits are held together."""
+
+Answer = tuple[float, bool]
+"""A choice's log-likelihood behind its context, and whether each of its tokens is the likeliest."""
+
+
+@torch.inference_mode()
+def scored(engine: Engine, questions: list[Question]) -> Iterator[tuple[Question, list[Answer]]]:
+    """Each question with its answers, choice by choice. Raises OtherAttentionError."""
+    for one in group(questions):
+        prefix = engine.prefix(one.prefix)
+        for batch in batches(one.questions, BATCH_TOKENS):
+            yield from zip(batch, _score(engine, batch, prefix), strict=True)
+
+
+def _score(engine: Engine, batch: list[Question], prefix: list[Layer]) -> Iterator[list[Answer]]:
+    """The answers of each question of a batch."""
+    trees = [question.tree for question in batch]
+    grid = engine.grid([tree.visible() for tree in trees], prefix)
+    ids = [token for tree in trees for token in tree.ids]
+    out = engine.body(ids, [grid.before + depth for tree in trees for depth in tree.depths], grid)
+    asked, start = list[tuple[int, int]](), 0
+    for tree in trees:
+        asked += [(start + row, token) for row, token in tree.asked]
+        start += len(tree.ids)
+    told = iter(_told(engine, out, asked))
+    for question in batch:
+        yield [_summed([next(told) for _ in choice]) for choice in question.choices]
+
+
+def _told(engine: Engine, out: BaseModelOutput, asked: list[tuple[int, int]]) -> list[Answer]:
+    """For each row and token: the token's log-probability behind the row, and whether it is the likeliest."""
+    rows, places = torch.tensor([row for row, _ in asked]).unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    tokens = torch.tensor([token for _, token in asked])
+    told, greedy = torch.empty(len(asked)), torch.empty(len(asked), dtype=torch.bool)
+    for start in range(0, len(rows), CHUNK):
+        logits = engine.logits(out, rows[start : start + CHUNK]).float()
+        own = ((places >= start) & (places < start + CHUNK)).nonzero()[:, 0]
+        row, token = (places[own] - start).to(engine.device), tokens[own].to(engine.device)
+        highest, likeliest = logits.max(1)
+        greedy[own] = (likeliest[row] == token).cpu()
+        wanted = logits[row, token] - highest[row]
+        told[own] = (wanted - logits.sub_(highest[:, None]).exp_().sum(1).log()[row]).cpu()
+    return list(zip(told.tolist(), greedy.tolist(), strict=True))
+
+
+def _summed(told: list[Answer]) -> Answer:
+    return sum(one for one, _ in told), all(greedy for _, greedy in told)
