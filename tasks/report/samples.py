@@ -1,0 +1,77 @@
+"""What evaluate wrote of each document, and what render wrote of the same document."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import UserError
+
+NAMES = {"accuracy": "rank accuracy", "exact_match": "exact answer", "valid_answer": "valid answer"}
+"""Measures with a name for people other than their own. Rank accuracy: the most likely option is the right one. Exact
+answer: the generated text is the right option. Valid answer: it is one of the options at all."""
+
+Sample = dict[str, Any]
+"""A document's result: `benchmark`, `document` (the record), `template`, `answer`, `expected`, and its measures: every
+number that it holds."""
+
+Key = tuple[str, str]
+"""A document of a benchmark: the record and the template."""
+
+
+def scores(samples: Iterable[Sample]) -> dict[tuple[str, str], dict[Key, float]]:
+    """(benchmark, measure) -> document -> score."""
+    found: dict[tuple[str, str], dict[Key, float]] = defaultdict(dict)
+    for row in samples:
+        for measure in measures(row):
+            found[row["benchmark"], measure][key(row)] = float(row[measure])
+    return found
+
+
+def key(row: Sample) -> Key:
+    """What tells a document of a benchmark from the others."""
+    return row["document"], row.get("template", "")
+
+
+def measures(row: Sample) -> list[str]:
+    """The measures of a document, in the order of its evaluation."""
+    return [name for name, value in row.items() if isinstance(value, int | float)]
+
+
+def spoken(measure: str) -> str:
+    """A measure's name for people."""
+    return NAMES.get(measure, measure.replace("_", " "))
+
+
+def read_samples(folder: Path) -> list[Sample]:
+    """The documents' results that evaluate wrote. Raises UserError where there are none."""
+    path = folder / "samples.jsonl"
+    if not path.is_file():
+        raise UserError(f"{path}: no results yet; run: dvc repro evaluate")
+    return list(_lines(path))
+
+
+def documents(suite: Path) -> dict[Key, Sample]:
+    """The documents of a suite's benchmarks, with their prompt and choices, as far as render wrote them."""
+    rows = [row for path in sorted(suite.glob("*.jsonl")) for row in _lines(path)]
+    return {(row["id"], row["template"]): row for row in rows if {"id", "template"} <= row.keys()}
+
+
+def groups(keys: Iterable[Key], known: dict[Key, Sample]) -> list[int]:
+    """A number for each document; equal ones belong together: one record, or the same choices to choose from.
+
+    Choices are no sign of it where they are labels, that is where most documents share them.
+    """
+    keys = list(keys)
+    choices = [tuple(sorted(known.get(place, {}).get("choices", ()))) for place in keys]
+    told = 2 * len(set(choices)) >= len({record for record, _ in keys})
+    numbers: dict[object, int] = {}
+    names = [(told and own) or place[0] for place, own in zip(keys, choices, strict=True)]
+    return [numbers.setdefault(name, len(numbers)) for name in names]
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)

@@ -1,0 +1,50 @@
+"""How much a score depends on the wording: each template's mean, and the spread over templates."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from tasks.report.compare import Paired
+from tasks.statistics import Numbers
+
+
+@dataclass(frozen=True)
+class Wording:
+    """One template's documents and scores."""
+
+    template: str
+    documents: int
+    base: float
+    tuned: float
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The templates of one benchmark by one measure; `base` and `tuned` are standard deviations over templates."""
+
+    suite: str
+    task: str
+    measure: str
+    wordings: list[Wording]
+    base: float
+    tuned: float
+
+
+def over_templates(pair: Paired) -> Spread | None:
+    """The spread of a benchmark that was asked in several templates, else None."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, (_, template) in enumerate(pair.keys):
+        places[template].append(place)
+    if len(places) < 2:
+        return None
+    wordings = [
+        Wording(template, len(own), _mean(pair.before[own]), _mean(pair.after[own]))
+        for template, own in sorted(places.items())
+    ]
+    base, tuned = np.std([(wording.base, wording.tuned) for wording in wordings], axis=0, ddof=1).round(6)
+    return Spread(pair.suite, pair.task, pair.measure, wordings, float(base), float(tuned))
+
+
+def _mean(scores: Numbers) -> float:
+    return round(float(scores.mean()), 6)

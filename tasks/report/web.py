@@ -1,0 +1,113 @@
+"""The report as one HTML page that needs nothing beside it: no script, no font, no picture from elsewhere.
+
+`report.html.jinja` is its text and `style.css` its looks; places in pictures are percentages, so that a picture is as
+wide as the screen and its words keep their size.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from tasks.report import card, compare, conclusions
+from tasks.report import page as markdown
+from tasks.report.compare import Comparison
+from tasks.report.samples import spoken
+from tasks.report.story import Story
+from tasks.statistics import LEVEL, Verdict
+
+_HERE = Path(__file__).parent
+_POINTS = 400
+"""Points of a curve at most; more would not be seen."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A stretch of numbers laid out from 0 to 100 %."""
+
+    low: float
+    high: float
+    ticks: list[float]
+
+    @classmethod
+    def over(cls, values: Sequence[float], steps: int = 6) -> "Scale":
+        """A scale on which all values lie, with round ticks."""
+        ticks = MaxNLocator(steps, steps=[1, 2, 2.5, 5, 10]).tick_values(min(values), max(values))
+        return cls(float(ticks[0]), float(ticks[-1]), [round(float(tick), 10) + 0.0 for tick in ticks])
+
+    def at(self, value: float) -> float:
+        """The value's place in per cent."""
+        return round(100 * (value - self.low) / (self.high - self.low), 2)
+
+
+def page(story: Story) -> str:
+    """The page. The same story gives the same bytes."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"spoken": spoken, "p": markdown.short, "count": conclusions.count}
+    return environment.get_template("report.html.jinja").render(
+        story=story,
+        style=jinja2.utils.markupsafe.Markup((_HERE / "style.css").read_text(encoding="utf-8")),
+        verdicts={name: [item for item in story.comparisons if item.verdict is name] for name in Verdict},
+        conclusions=conclusions,
+        level=LEVEL,
+        panels=panels(story),
+        gains=Scale.over([0.0, *(bound for item in story.comparisons for bound in (item.low, item.high))]),
+        scores=Scale(0.0, 1.0, [0.0, 0.25, 0.5, 0.75, 1.0]),
+        mixture=mixture(story),
+        curve=curve(story.history),
+        values=card.values(story),
+        licences=card.licences(story),
+    )
+
+
+def panels(story: Story) -> dict[str, list[tuple[Comparison, list[Comparison]]]]:
+    """For each measure the suites, each as its mean and its benchmarks."""
+    means = {(item.suite, item.measure): item for item in story.means}
+    found: dict[str, list[tuple[Comparison, list[Comparison]]]] = {}
+    for measure, items in compare.of_measure(story.comparisons).items():
+        suites = dict.fromkeys(item.suite for item in items)
+        found[measure] = [(means[suite, measure], [item for item in items if item.suite == suite]) for suite in suites]
+    return found
+
+
+def mixture(story: Story) -> list[tuple[str, int, float]]:
+    """The clusters, the largest first: name, examples, and the bar's length in per cent of the longest."""
+    clusters = sorted(story.mixture["clusters"].items(), key=lambda item: (-item[1], item[0]))
+    longest = max((examples for _, examples in clusters), default=1)
+    return [(name, examples, round(100 * examples / longest, 2)) for name, examples in clusters]
+
+
+def curve(history: list[dict[str, float]]) -> dict[str, Any]:
+    """The loss of each step, its moving mean, and the validations, in per cent of the picture; and the ticks."""
+    steps, losses = (np.array([point[name] for point in history], dtype=float) for name in ("step", "loss"))
+    width = max(1, len(losses) // 12)
+    kernel = np.ones(width)
+    smooth = np.convolve(losses, kernel, "same") / np.convolve(np.ones(len(losses)), kernel, "same")
+    checked = [(point["step"], point["validation_loss"]) for point in history if "validation_loss" in point]
+    across = Scale(float(steps[0]), max(float(steps[-1]), float(steps[0]) + 1), [])
+    up = Scale.over([*losses, *(loss for _, loss in checked)], 4)
+    chosen = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), _POINTS)).astype(int))
+
+    def line(values: np.ndarray) -> str:
+        return " ".join(f"{across.at(steps[place])},{100 - up.at(values[place]):.2f}" for place in chosen)
+
+    return {
+        "raw": line(losses),
+        "smooth": line(smooth),
+        "window": width,
+        "checked": [(across.at(step), round(100 - up.at(loss), 2), step, loss) for step, loss in checked],
+        "ticks": [(tick, round(100 - up.at(tick), 2)) for tick in up.ticks],
+        "steps": (int(steps[0]), int(steps[-1])),
+        "ends": (round(float(smooth[0]), 3), round(float(smooth[-1]), 3)),
+    }
