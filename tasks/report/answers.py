@@ -1,6 +1,8 @@
 """Twenty generated answers of both models side by side, chosen by a hash: what improved, what got lost, what stayed."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -41,13 +43,26 @@ class Answer:
 
 
 def choose(base: Path, tuned: Path, suites: Sequence[Path]) -> list[Answer]:
-    """As many of each kind as there are, the first by a hash of the document; the kinds take turns."""
+    """The first by a hash of the document; kinds take turns, and within a kind benchmarks."""
     drawn = sorted(
         (answer for suite in suites for answer in generated(base / suite.name, tuned / suite.name, suite)),
         key=lambda answer: digest([_SEED, answer.benchmark, answer.document, answer.template]),
     )
-    kinds = [[answer for answer in drawn if answer.kind is kind] for kind in Kind]
-    return [own[turn] for turn in range(SHOWN) for own in kinds if turn < len(own)][:SHOWN]
+    kinds = [_by_benchmark([answer for answer in drawn if answer.kind is kind]) for kind in Kind]
+    # Each kind begins with another benchmark, so that the first answers are of several.
+    return _in_turn([_in_turn([*own[place:], *own[:place]]) for place, own in enumerate(kinds)])[:SHOWN]
+
+
+def _in_turn(queues: Iterable[list[Answer]]) -> list[Answer]:
+    """The first of each queue, then the second of each, and so on until all are empty."""
+    return [answer for turn in itertools.zip_longest(*queues) for answer in turn if answer is not None]
+
+
+def _by_benchmark(answers: list[Answer]) -> list[list[Answer]]:
+    found: dict[str, list[Answer]] = defaultdict(list)
+    for answer in answers:
+        found[answer.benchmark].append(answer)
+    return [found[name] for name in sorted(found)]
 
 
 def generated(base: Path, tuned: Path, suite: Path) -> Iterator[Answer]:

@@ -8,9 +8,12 @@ from typing import Any
 
 from tasks.errors import UserError
 
-NAMES = {"accuracy": "rank accuracy", "exact_match": "exact answer", "valid_answer": "valid answer"}
-"""Measures with a name for people other than their own. Rank accuracy: the most likely option is the right one. Exact
-answer: the generated text is the right option. Valid answer: it is one of the options at all."""
+NAMES = {
+    "accuracy": ("rank accuracy", "the option that the model finds most likely is the right one"),
+    "exact_match": ("exact answer", "the text that it generates is the right answer"),
+    "valid_answer": ("valid answer", "the text that it generates is one of the options at all"),
+}
+"""Measures that have a name for people beside their own, and what it means. Others go by their own."""
 
 Sample = dict[str, Any]
 """A document's result: `benchmark`, `document` (the record), `template`, `answer`, `expected`, and its measures: every
@@ -41,7 +44,12 @@ def measures(row: Sample) -> list[str]:
 
 def spoken(measure: str) -> str:
     """A measure's name for people."""
-    return NAMES.get(measure, measure.replace("_", " "))
+    return NAMES[measure][0] if measure in NAMES else measure.replace("_", " ")
+
+
+def meaning(measure: str) -> str:
+    """What a measure measures, where it is known here."""
+    return NAMES[measure][1] if measure in NAMES else ""
 
 
 def read_samples(folder: Path) -> list[Sample]:

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from tasks.report import card, compare, conclusions
 from tasks.report import page as markdown
 from tasks.report.compare import Comparison
-from tasks.report.samples import spoken
+from tasks.report.samples import meaning, spoken
 from tasks.report.story import Story
 from tasks.statistics import LEVEL, Verdict
 
@@ -35,9 +35,11 @@ class Scale:
 
     @classmethod
     def over(cls, values: Sequence[float], steps: int = 6) -> "Scale":
-        """A scale on which all values lie, with round ticks."""
-        ticks = MaxNLocator(steps, steps=[1, 2, 2.5, 5, 10]).tick_values(min(values), max(values))
-        return cls(float(ticks[0]), float(ticks[-1]), [round(float(tick), 10) + 0.0 for tick in ticks])
+        """A scale on which all values lie, with some room beside them, and round ticks."""
+        room = 0.06 * (max(values) - min(values)) or 0.1
+        low, high = min(values) - room, max(values) + room
+        ticks = MaxNLocator(steps, steps=[1, 2, 5, 10]).tick_values(low, high)
+        return cls(low, high, [round(float(tick), 10) + 0.0 for tick in ticks if low <= tick <= high])
 
     def at(self, value: float) -> float:
         """The value's place in per cent."""
@@ -54,7 +56,7 @@ def page(story: Story) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"spoken": spoken, "p": markdown.short, "count": conclusions.count}
+    environment.filters |= {"spoken": spoken, "meaning": meaning, "p": markdown.short, "count": conclusions.count}
     return environment.get_template("report.html.jinja").render(
         story=story,
         style=jinja2.utils.markupsafe.Markup((_HERE / "style.css").read_text(encoding="utf-8")),
@@ -62,7 +64,9 @@ def page(story: Story) -> str:
         conclusions=conclusions,
         level=LEVEL,
         panels=panels(story),
-        gains=Scale.over([0.0, *(bound for item in story.comparisons for bound in (item.low, item.high))]),
+        gains=Scale.over(
+            [0.0, *(bound for item in [*story.comparisons, *story.means] for bound in (item.low, item.high))], 9
+        ),
         scores=Scale(0.0, 1.0, [0.0, 0.25, 0.5, 0.75, 1.0]),
         mixture=mixture(story),
         curve=curve(story.history),
