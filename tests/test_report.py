@@ -12,11 +12,13 @@ from huggingface_hub import ModelCard
 from tasks.errors import UserError
 from tasks.report import answers, conclusions, page, samples, spread
 from tasks.report.__main__ import compare_two, run
-from tasks.report.compare import Comparison, by_suite, compare, corrected, pairs, summary, task_of
+from tasks.report.compare import Comparison, by_suite, compare, corrected, pairs, summary
 from tasks.statistics import Verdict
 from tests.data_fixtures import write_params
 
-BETTER = Comparison("inference", "follows", "accuracy", 40, 0.5, 0.75, 0.1, 0.4, 0.01, Verdict.BETTER, None, 0.5, 0.5)
+BETTER = Comparison(
+    "inference", "follows", "rank", "accuracy", 40, 0.5, 0.75, 0.1, 0.4, 0.01, Verdict.BETTER, None, 0.5, 0.5
+)
 WORSE = replace(BETTER, task="relation", measure="exact_match", tuned=0.25, low=-0.4, high=-0.1, verdict=Verdict.WORSE)
 UNCERTAIN = replace(BETTER, task="unsure", tuned=0.45, low=-0.2, high=0.1, p=0.9, verdict=Verdict.NONE)
 
@@ -167,10 +169,27 @@ def test_a_foreign_benchmark_needs_neither_suite_json_nor_a_form() -> None:
 
 
 @pytest.mark.parametrize(
-    ("benchmark", "task"), [("nli_follows_rank", "follows"), ("nli_a_b_generate", "a_b"), ("arc_easy", "arc_easy")]
+    ("benchmark", "task", "form"),
+    [("nli_follows_rank", "follows", "rank"), ("nli_a_b_templates", "a_b", "templates"), ("arc_easy", "arc_easy", "")],
 )
-def test_both_forms_of_a_benchmark_are_of_one_task(benchmark: str, task: str) -> None:
-    assert task_of(benchmark, "nli") == task
+def test_a_benchmark_s_name_tells_its_task_and_form(benchmark: str, task: str, form: str) -> None:
+    assert samples.asked(benchmark, "nli") == (task, form)
+
+
+def test_forms_of_a_task_are_apart_in_every_table() -> None:
+    rows = ranked([1, 0] * 20) + ranked([1] * 40, benchmark="inference_follows_unlisted")
+    write_results(rows, rows)
+    assert [item.measured for item in compared()] == ["rank accuracy", "rank accuracy, options not listed"]
+    run()
+    told = json.loads(Path("reports/report/summary.json").read_text())["inference"]
+    assert (told["accuracy"]["base"], told["accuracy_unlisted"]["base"]) == (0.5, 1)
+
+
+def test_a_measure_that_falls_when_a_model_improves_is_better_when_lower() -> None:
+    before, after = ([row | {"ter": row.pop("accuracy")} for row in ranked(right)] for right in ([1] * 40, [0] * 40))
+    write_results(before, after)
+    [found] = compared()
+    assert (found.difference, found.verdict) == (-1, Verdict.BETTER)
 
 
 def test_a_planted_regression_is_called_worse_with_a_small_p_value() -> None:
@@ -244,7 +263,7 @@ def test_conclusions_tell_what_is_better_what_is_worse_and_what_is_only_lower() 
     assert "The tuned model's exact answer scores above the most frequent answer alone on 0 of 1 benchmark." in found
     assert conclusions.losses([BETTER, WORSE, UNCERTAIN]) == (
         "Shown to be worse: inference / relation (exact answer, -0.250)."
-        " Lower, without a difference shown: inference / unsure (rank accuracy, -0.050)."
+        " Lower scores, without a difference shown: inference / unsure (rank accuracy, -0.050)."
     )
     assert conclusions.losses([BETTER]) == "Nowhere was it shown to be worse."
 
@@ -297,7 +316,7 @@ def test_the_model_card_is_one_that_hubs_read() -> None:
     run()
     card = ModelCard.load(Path("reports/report/MODEL_CARD.md"))
     told = {(result.dataset_type, result.metric_type): result.metric_value for result in card.data.eval_results}
-    assert told["inference_follows", "accuracy"] == 0.75
+    assert told["inference_follows_rank", "accuracy"] == 0.75
     assert (card.data.library_name, card.data.base_model) == ("peft", None)
     assert all(f"## {part}" in card.text for part in ("Base and licence", "Data", "Training", "Results", "Limits"))
 

@@ -9,7 +9,6 @@ import typer
 from tasks import console, errors, outputs, params
 from tasks.report import card, compare, data_card, page, story, web
 from tasks.report.compare import Comparison
-from tasks.report.samples import spoken
 from tasks.report.story import Places, Story
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -38,7 +37,7 @@ def run(
         with outputs.whole_folder(out) as folder:
             write(folder, told)
     rows = {
-        f"{item.name} · {spoken(item.measure)}": (
+        f"{item.name} · {item.measured}": (
             f"base {item.base:.3f}  tuned {item.tuned:.3f}  gain {item.difference:+.3f}"
             f" ({item.low:+.3f} to {item.high:+.3f})  {item.verdict}"
         )
@@ -84,7 +83,7 @@ def write_table(path: Path, comparisons: list[Comparison]) -> None:
         writer = csv.DictWriter(file, ["benchmark", "measure", "model", "score"], lineterminator="\n")
         writer.writeheader()
         for item in comparisons:
-            name = f"{item.name} ({spoken(item.measure)})"
+            name = f"{item.name} ({item.measured})"
             for model, score in (("base", item.base), ("tuned", item.tuned)):
                 writer.writerow({"benchmark": name, "measure": item.measure, "model": model, "score": score})
 

@@ -15,8 +15,8 @@ SHOWN = 20
 
 _SEED = 17
 
-_RANKING = {"accuracy", "acc", "acc_norm"}
-"""Measures of benchmarks that rank given options: nothing is generated there."""
+_GENERATED = {"stopped", "valid_answer", "exact_match"}
+"""Measures that a generated answer alone has, one of them at least."""
 
 
 class Kind(StrEnum):
@@ -71,7 +71,7 @@ def generated(base: Path, tuned: Path, suite: Path) -> Iterator[Answer]:
     before = {(row["benchmark"], samples.key(row)): row for row in samples.read_samples(base)}
     for row in samples.read_samples(tuned):
         told = samples.measures(row)
-        if told and not _RANKING.intersection(told):
+        if _GENERATED.intersection(told):
             earlier = before[row["benchmark"], samples.key(row)]
             yield Answer(
                 benchmark=row["benchmark"],

@@ -9,7 +9,6 @@ import yaml
 
 from tasks.report import conclusions, page
 from tasks.report.compare import Comparison
-from tasks.report.samples import spoken
 from tasks.report.story import Story
 
 _HYPERPARAMETERS = ("epochs", "max_steps", "rows_per_step", "learning_rate", "schedule", "warmup_share", "seed")
@@ -36,8 +35,8 @@ def metadata(story: Story) -> dict[str, Any]:
 def _result(item: Comparison) -> dict[str, Any]:
     return {
         "task": {"type": "text-generation", "name": "zero-shot instruction following"},
-        "dataset": {"type": f"{item.suite}_{item.task}", "name": item.name},
-        "metrics": [{"type": item.measure, "name": spoken(item.measure), "value": item.tuned}],
+        "dataset": {"type": "_".join(filter(None, (item.suite, item.task, item.form))), "name": item.name},
+        "metrics": [{"type": item.measure, "name": item.measured, "value": item.tuned}],
     }
 
 

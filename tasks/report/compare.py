@@ -16,9 +16,6 @@ from tasks.report import samples
 from tasks.report.samples import Key
 from tasks.statistics import Estimate, Groups, Numbers, Verdict
 
-_FORMS = ("rank", "generate")
-"""Benchmarks of a held-out cluster's task, by the end of their names."""
-
 _REMEDY = "run: dvc repro evaluate"
 
 _RIGHT = ("accuracy", "exact_match")
@@ -36,6 +33,7 @@ class Comparison:
 
     suite: str
     task: str
+    form: str
     measure: str
     documents: int
     base: float
@@ -58,6 +56,16 @@ class Comparison:
         """The benchmark's name for people."""
         return f"{self.suite} / {self.task}"
 
+    @property
+    def measured(self) -> str:
+        """What was measured, for people: the measure, and the form where it is not the usual one."""
+        return ", ".join(filter(None, (samples.spoken(self.measure), samples.FORMS.get(self.form))))
+
+    @property
+    def gain(self) -> float:
+        """The difference where a higher score is better, else the opposite of it."""
+        return self.difference if samples.rises(self.measure) else -self.difference
+
 
 @dataclass(frozen=True)
 class Paired:
@@ -65,6 +73,7 @@ class Paired:
 
     suite: str
     task: str
+    form: str
     measure: str
     keys: list[Key]
     before: Numbers
@@ -78,6 +87,7 @@ class Paired:
         return Comparison(
             suite=self.suite,
             task=self.task,
+            form=self.form,
             measure=self.measure,
             documents=whole.documents,
             base=whole.before,
@@ -109,7 +119,7 @@ def pairs(base: Path, tuned: Path, suite: Path) -> Iterator[Paired]:
         keys = sorted(before[place])
         one, other = (np.array([scores[place][key] for key in keys]) for scores in (before, after))
         groups = np.array(samples.groups(keys, known))
-        yield Paired(suite.name, task_of(benchmark, suite.name), measure, keys, one, other, groups)
+        yield Paired(suite.name, *samples.asked(benchmark, suite.name), measure, keys, one, other, groups)
 
 
 def compare(paired: Iterable[Paired], benchmarks: Path, marks: Path) -> list[Comparison]:
@@ -132,16 +142,16 @@ def corrected(comparisons: Iterable[Comparison]) -> list[Comparison]:
     """The same comparisons with p-values corrected for all of them, and the verdicts that follow."""
     found = list(comparisons)
     return [
-        replace(item, p=p, verdict=statistics.verdict(item.difference, p))
+        replace(item, p=p, verdict=statistics.verdict(item.gain, p))
         for item, p in zip(found, statistics.holm([item.p for item in found]), strict=True)
     ]
 
 
 def by_suite(paired: Iterable[Paired]) -> list[Comparison]:
     """Each measure's mean over the tasks of a suite, with its interval; no test is made of it."""
-    found: dict[tuple[str, str], list[Paired]] = defaultdict(list)
+    found: dict[tuple[str, ...], list[Paired]] = defaultdict(list)
     for item in paired:
-        found[item.suite, item.measure].append(item)
+        found[item.suite, item.measure, samples.FORMS.get(item.form, "")].append(item)
     return [_mean(items) for items in found.values()]
 
 
@@ -150,7 +160,10 @@ def _mean(items: list[Paired]) -> Comparison:
     low, high = statistics.mean_interval([(item.after - item.before, item.groups) for item in items])
     base, tuned = np.mean([(item.before.mean(), item.after.mean()) for item in items], axis=0).round(6)
     documents = sum(len(item.keys) for item in items)
-    return Comparison(items[0].suite, "", items[0].measure, documents, float(base), float(tuned), low, high, p=1.0)
+    first = items[0]
+    return Comparison(
+        first.suite, "", first.form, first.measure, documents, float(base), float(tuned), low, high, p=1.0
+    )
 
 
 def summary(means: Iterable[Comparison]) -> dict[str, dict[str, dict[str, float]]]:
@@ -158,23 +171,17 @@ def summary(means: Iterable[Comparison]) -> dict[str, dict[str, dict[str, float]
     table: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
     for item in means:
         scores = {"base": item.base, "tuned": item.tuned, "gain": item.difference}
-        table[item.suite][item.measure] = {name: round(score, 4) for name, score in scores.items()}
+        name = f"{item.measure}_{item.form}" if samples.FORMS.get(item.form) else item.measure
+        table[item.suite][name] = {side: round(score, 4) for side, score in scores.items()}
     return dict(table)
 
 
-def of_measure(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:
-    """The comparisons by measure, in their order."""
+def by_measure(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:
+    """The comparisons by what was measured, in their order."""
     found: dict[str, list[Comparison]] = defaultdict(list)
     for item in comparisons:
-        found[item.measure].append(item)
+        found[item.measured].append(item)
     return dict(found)
-
-
-def task_of(benchmark: str, suite: str) -> str:
-    """The task that a benchmark asks; both forms of a held-out cluster's task have the same."""
-    name = benchmark.removeprefix(f"{suite}_")
-    task, _, form = name.rpartition("_")
-    return task if task and form in _FORMS else name
 
 
 def _read(path: Path) -> dict[str, Any]:

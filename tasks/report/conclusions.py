@@ -3,8 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from tasks.report.compare import Comparison, of_measure
-from tasks.report.samples import spoken
+from tasks.report.compare import Comparison, by_measure
 from tasks.report.story import Story
 from tasks.statistics import LEVEL, Verdict
 
@@ -30,15 +29,15 @@ def worse(comparisons: Iterable[Comparison]) -> list[Comparison]:
 
 
 def lower(comparisons: Iterable[Comparison]) -> list[Comparison]:
-    """Those in which it scored lower without being shown to be worse, the largest loss first."""
-    return _losses(item for item in comparisons if item.verdict is not Verdict.WORSE and item.difference < 0)
+    """Those in which it scored less well without being shown to be worse, the largest loss first."""
+    return _losses(item for item in comparisons if item.verdict is not Verdict.WORSE and item.gain < 0)
 
 
 def losses(comparisons: Sequence[Comparison]) -> str:
     """Where it got worse, in a sentence."""
     shown, doubtful = worse(comparisons), lower(comparisons)
     first = f"Shown to be worse: {_listed(shown)}." if shown else "Nowhere was it shown to be worse."
-    return f"{first} Lower, without a difference shown: {_listed(doubtful)}." if doubtful else first
+    return f"{first} Lower scores, without a difference shown: {_listed(doubtful)}." if doubtful else first
 
 
 def count(number: int, noun: str) -> str:
@@ -56,24 +55,24 @@ def _overall(comparisons: Sequence[Comparison]) -> str:
 
 
 def _by_measure(comparisons: Sequence[Comparison]) -> Iterable[str]:
-    for measure, items in of_measure(comparisons).items():
+    for measure, items in by_measure(comparisons).items():
         told = Counter(item.verdict for item in items)
         parts = [f"{verdict} on {told[verdict]}" for verdict in Verdict if told[verdict]]
-        yield f"{spoken(measure).capitalize()}: {', '.join(parts)} of {count(len(items), 'benchmark')}."
+        yield f"{measure.capitalize()}: {', '.join(parts)} of {count(len(items), 'benchmark')}."
 
 
 def _chance(comparisons: Sequence[Comparison]) -> Iterable[str]:
-    for measure, items in of_measure(item for item in comparisons if item.majority_class is not None).items():
+    for measure, items in by_measure(item for item in comparisons if item.majority_class is not None).items():
         above = sum(item.tuned > (item.majority_class or 0) for item in items)
         yield (
-            f"The tuned model's {spoken(measure)} scores above the most frequent answer alone on {above} of"
+            f"The tuned model's {measure} scores above the most frequent answer alone on {above} of"
             f" {count(len(items), 'benchmark')}."
         )
 
 
 def _losses(items: Iterable[Comparison]) -> list[Comparison]:
-    return sorted((item for item in items), key=lambda item: item.difference)
+    return sorted(items, key=lambda item: item.gain)
 
 
 def _listed(items: Iterable[Comparison]) -> str:
-    return ", ".join(f"{item.name} ({spoken(item.measure)}, {item.difference:+.3f})" for item in items)
+    return ", ".join(f"{item.name} ({item.measured}, {item.difference:+.3f})" for item in items)

@@ -11,8 +11,7 @@ import matplotlib.pyplot as plt
 
 from tasks.report import conclusions
 from tasks.report.answers import Answer
-from tasks.report.compare import Comparison, of_measure
-from tasks.report.samples import spoken
+from tasks.report.compare import Comparison, by_measure
 from tasks.report.story import Story
 
 _BASE, _TUNED, _CHANCE = "#9aa5b1", "#1f6feb", "#d1495b"
@@ -25,7 +24,7 @@ def table(comparisons: Sequence[Comparison], names: tuple[str, str] = ("base", "
         gain = f"{item.difference:+.3f} ({item.low:+.3f} to {item.high:+.3f})"
         chance = "–" if item.majority_class is None else f"{item.majority_class:.3f}"
         scores = [f"{item.base:.3f}", f"{item.tuned:.3f}", gain, short(item.p), str(item.verdict), chance]
-        rows.append([item.name, spoken(item.measure), str(item.documents), *scores])
+        rows.append([item.name, item.measured, str(item.documents), *scores])
     return aligned(rows)
 
 
@@ -81,13 +80,13 @@ def clean_scores(story: Story) -> list[str]:
         if clean := item.clean:
             gain = f"{clean.after - clean.before:+.3f} ({clean.low:+.3f} to {clean.high:+.3f})"
             scores = [f"{clean.before:.3f}", f"{clean.after:.3f}", gain]
-            rows.append([item.name, spoken(item.measure), str(clean.documents), *scores])
+            rows.append([item.name, item.measured, str(clean.documents), *scores])
     return ["## Clean documents alone", "", aligned(rows), ""]
 
 
 def draw(comparisons: list[Comparison], path: Path) -> None:
     """Bars of base and tuned for each benchmark and measure, with the majority class as a mark."""
-    measured = of_measure(comparisons)
+    measured = by_measure(comparisons)
     names = list(dict.fromkeys(item.name for item in comparisons))
     figure, axes = plt.subplots(1, len(measured), figsize=(11, 1.2 + 0.55 * len(names)), sharey=True, squeeze=False)
     for axis, (measure, rows) in zip(axes[0], measured.items(), strict=True):
@@ -100,9 +99,7 @@ def draw(comparisons: list[Comparison], path: Path) -> None:
                     [item.majority_class] * 2, [place - 0.42, place + 0.42], color=_CHANCE, label="majority class"
                 )
         axis.set_yticks(range(len(names)), names)
-        axis.set(
-            title=spoken(measure), xlim=(0, max(1, *(score for item in rows for score in (item.base, item.tuned))))
-        )
+        axis.set(title=measure, xlim=(0, max(1, *(score for item in rows for score in (item.base, item.tuned)))))
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].invert_yaxis()
     handles = {

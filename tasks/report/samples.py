@@ -15,6 +15,17 @@ NAMES = {
 }
 """Measures that have a name for people beside their own, and what it means. Others go by their own."""
 
+FORMS = {
+    "rank": "",
+    "generate": "",
+    "unlisted": "options not listed",
+    "templates": "the same documents in every wording",
+}
+"""How a held-out cluster's task is asked, the last part of a benchmark's name, and what of it is worth saying."""
+
+_LESS_IS_BETTER = ("bits_per_byte", "brier_score", "byte_perplexity", "perplexity", "ter", "word_perplexity")
+"""Measures of lm-eval that fall when a model improves."""
+
 Sample = dict[str, Any]
 """A document's result: `benchmark`, `document` (the record), `template`, `answer`, `expected`, and its measures: every
 number that it holds."""
@@ -45,6 +56,18 @@ def measures(row: Sample) -> list[str]:
 def spoken(measure: str) -> str:
     """A measure's name for people."""
     return NAMES[measure][0] if measure in NAMES else measure.replace("_", " ")
+
+
+def rises(measure: str) -> bool:
+    """Whether a higher score is a better one; a filter's name may stand behind the measure's."""
+    return not any(measure == name or measure.startswith(f"{name}_") for name in _LESS_IS_BETTER)
+
+
+def asked(benchmark: str, suite: str) -> tuple[str, str]:
+    """The task that a benchmark of a suite asks, and the form; a foreign benchmark has none."""
+    name = benchmark.removeprefix(f"{suite}_")
+    task, _, form = name.rpartition("_")
+    return (task, form) if task and form in FORMS else (name, "")
 
 
 def meaning(measure: str) -> str:

@@ -1,12 +1,15 @@
 """How much a score depends on the wording: each template's mean, and the spread over templates."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from tasks.report.compare import Paired
 from tasks.statistics import Numbers
+
+_EVERY = "templates"
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,17 @@ class Spread:
 
     suite: str
     task: str
+    form: str
     measure: str
     wordings: list[Wording]
     base: float
     tuned: float
+
+
+def of_all(pairs: Iterable[Paired]) -> list[Spread]:
+    """The spreads of benchmarks that ask the same documents in every wording; where there are none, of all others."""
+    found = [told for pair in pairs if (told := over_templates(pair))]
+    return [told for told in found if told.form == _EVERY] or found
 
 
 def over_templates(pair: Paired) -> Spread | None:
@@ -43,7 +53,7 @@ def over_templates(pair: Paired) -> Spread | None:
         for template, own in sorted(places.items())
     ]
     base, tuned = np.std([(wording.base, wording.tuned) for wording in wordings], axis=0, ddof=1).round(6)
-    return Spread(pair.suite, pair.task, pair.measure, wordings, float(base), float(tuned))
+    return Spread(pair.suite, pair.task, pair.form, pair.measure, wordings, float(base), float(tuned))
 
 
 def _mean(scores: Numbers) -> float:

@@ -73,7 +73,7 @@ def gather(places: Places) -> Story:
         comparisons=compare.compare(pairs, places.benchmarks, marks),
         means=compare.by_suite(pairs),
         answers=answers.choose(base, tuned, suites),
-        spreads=[found for pair in pairs if (found := spread.over_templates(pair))],
+        spreads=spread.of_all(pairs),
         source=_read(places.models / "base" / "source.json"),
         trained=_read(adapter / "training.json"),
         history=_read(adapter / "history.json"),

@@ -77,9 +77,9 @@ def page(story: Story) -> str:
 
 def panels(story: Story) -> dict[str, list[tuple[Comparison, list[Comparison]]]]:
     """For each measure the suites, each as its mean and its benchmarks."""
-    means = {(item.suite, item.measure): item for item in story.means}
+    means = {(item.suite, item.measured): item for item in story.means}
     found: dict[str, list[tuple[Comparison, list[Comparison]]]] = {}
-    for measure, items in compare.of_measure(story.comparisons).items():
+    for measure, items in compare.by_measure(story.comparisons).items():
         suites = dict.fromkeys(item.suite for item in items)
         found[measure] = [(means[suite, measure], [item for item in items if item.suite == suite]) for suite in suites]
     return found
