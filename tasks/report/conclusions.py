@@ -14,7 +14,7 @@ def training(story: Story) -> str:
     return (
         f"{story.base} with a LoRA adapter, trained on {story.mixture['got']:,} examples ({trained['tokens']:,} tokens,"
         f" of which {trained['supervised_tokens']:,} are learnt) of {count(clusters, 'cluster')}. No task of a"
-        " benchmark's cluster was trained on."
+        " held-out cluster was trained on."
     )
 
 
