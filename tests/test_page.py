@@ -105,6 +105,14 @@ def test_nothing_is_wider_than_the_screen(opened: Browser, width: int) -> None:
 
 
 @pytest.mark.browser
+def test_on_paper_nothing_is_cut_off(opened: Browser) -> None:
+    opened.look(794)  # A4 at 96 dots an inch
+    opened.call("Emulation.setEmulatedMedia", media="print")
+    assert opened.ask("document.documentElement.scrollWidth") == 794
+    assert opened.ask("getComputedStyle(document.querySelector('nav')).display") == "none"
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_stands_out(opened: Browser, scheme: str) -> None:
     opened.look(1280, scheme)

@@ -309,7 +309,24 @@ def test_scores_are_spread_over_templates() -> None:
     found = spread.over_templates(pair)
     assert found is not None
     assert [(one.template, one.documents, one.base) for one in found.wordings] == [("even", 20, 1), ("odd", 20, 0)]
-    assert (found.base, found.tuned) == (pytest.approx(0.5**0.5, abs=1e-6), 0)
+    assert (found.base, found.tuned) == (0.5, 0)
+
+
+def test_where_documents_are_asked_in_every_wording_the_spread_is_of_these_alone() -> None:
+    two = [row | {"template": name} for name in "ab" for row in ranked([1, 0])]
+    every = [row | {"benchmark": "inference_follows_templates"} for row in two]
+    write_results(two + every, two + every)
+    found = pairs(Path("reports/evaluate/base"), Path("reports/evaluate/tuned"), BENCHMARKS / "inference")
+    assert [told.form for told in spread.of_all(found)] == ["templates"]
+
+
+def test_measures_beyond_one_have_a_scale_of_their_own() -> None:
+    rows = ranked([1, 0] * 20)
+    write_results([row | {"bleu": 10 * number} for number, row in enumerate(rows)],
+                  [row | {"bleu": 11 * number} for number, row in enumerate(rows)])  # fmt: skip
+    run()
+    axes = re.findall(r">([^<]+)</text>", Path("reports/report/report.html").read_text(encoding="utf-8"))
+    assert {"+20", "+0.1"} <= set(axes)
 
 
 def test_the_model_card_is_one_that_hubs_read() -> None:

@@ -24,7 +24,7 @@ class Wording:
 
 @dataclass(frozen=True)
 class Spread:
-    """The templates of one benchmark by one measure; `base` and `tuned` are standard deviations over templates."""
+    """The templates of one benchmark by one measure; `base` and `tuned` are standard deviations over them all."""
 
     suite: str
     task: str
@@ -52,7 +52,7 @@ def over_templates(pair: Paired) -> Spread | None:
         Wording(template, len(own), _mean(pair.before[own]), _mean(pair.after[own]))
         for template, own in sorted(places.items())
     ]
-    base, tuned = np.std([(wording.base, wording.tuned) for wording in wordings], axis=0, ddof=1).round(6)
+    base, tuned = np.std([(wording.base, wording.tuned) for wording in wordings], axis=0).round(6)
     return Spread(pair.suite, pair.task, pair.form, pair.measure, wordings, float(base), float(tuned))
 
 

@@ -4,10 +4,10 @@
 wide as the screen and its words keep their size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
@@ -64,9 +64,6 @@ def page(story: Story) -> str:
         conclusions=conclusions,
         level=LEVEL,
         panels=panels(story),
-        gains=Scale.over(
-            [0.0, *(bound for item in [*story.comparisons, *story.means] for bound in (item.low, item.high))], 9
-        ),
         scores=Scale(0.0, 1.0, [0.0, 0.25, 0.5, 0.75, 1.0]),
         mixture=mixture(story),
         curve=curve(story.history),
@@ -75,14 +72,35 @@ def page(story: Story) -> str:
     )
 
 
-def panels(story: Story) -> dict[str, list[tuple[Comparison, list[Comparison]]]]:
-    """For each measure the suites, each as its mean and its benchmarks."""
+class Panel(NamedTuple):
+    """One measure's gains: the scale, and each suite as its mean and its benchmarks."""
+
+    name: str
+    measure: str
+    scale: Scale
+    suites: list[tuple[Comparison, list[Comparison]]]
+
+
+def panels(story: Story) -> list[Panel]:
+    """A panel for each measure. Shares have a scale in common, so that panels compare; others have their own."""
     means = {(item.suite, item.measured): item for item in story.means}
-    found: dict[str, list[tuple[Comparison, list[Comparison]]]] = {}
-    for measure, items in compare.by_measure(story.comparisons).items():
-        suites = dict.fromkeys(item.suite for item in items)
-        found[measure] = [(means[suite, measure], [item for item in items if item.suite == suite]) for suite in suites]
+    common = Scale.over(_bounds(item for item in [*story.comparisons, *story.means] if _is_share(item)), 9)
+    found = []
+    for name, items in compare.by_measure(story.comparisons).items():
+        suites = {item.suite: means[item.suite, name] for item in items}
+        told = [(mean, [item for item in items if item.suite == suite]) for suite, mean in suites.items()]
+        all_of_it = [*items, *suites.values()]
+        scale = common if all(map(_is_share, all_of_it)) else Scale.over(_bounds(all_of_it), 9)
+        found.append(Panel(name, items[0].measure, scale, told))
     return found
+
+
+def _bounds(items: Iterable[Comparison]) -> list[float]:
+    return [0.0, *(bound for item in items for bound in (item.low, item.high))]
+
+
+def _is_share(item: Comparison) -> bool:
+    return max(map(abs, (item.base, item.tuned))) <= 1
 
 
 def mixture(story: Story) -> list[tuple[str, int, float]]:
