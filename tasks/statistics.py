@@ -54,8 +54,8 @@ def estimate(before: Numbers, after: Numbers, groups: Groups) -> Estimate:
     differences = after - before
     members = np.unique(groups, return_inverse=True)[1]  # without the numbers that a subset leaves out
     low, high = interval(differences, members)
-    means = (round(float(scores.mean()), 6) for scores in (before, after))
-    return Estimate(len(before), *means, low, high, p_value(differences, members))
+    one, other = (round(float(scores.mean()), 6) for scores in (before, after))
+    return Estimate(len(before), one, other, low, high, p_value(differences, members))
 
 
 def interval(differences: Numbers, groups: Groups) -> tuple[float, float]:
@@ -97,7 +97,7 @@ def _ratio(sums: Numbers, sizes: Numbers, axis: int = -1) -> Any:
 
 def p_value(differences: Numbers, groups: Groups) -> float:
     """The two-sided p-value of equal models: McNemar's exact test where it holds, else by flipping groups' signs."""
-    sums = np.bincount(groups, weights=differences)
+    sums: Numbers = np.bincount(groups, weights=differences).astype(float)
     if len(sums) == len(differences) and np.isin(differences, (-1, 0, 1)).all():
         return mcnemar(gained=int((differences > 0).sum()), lost=int((differences < 0).sum()))
     return sign_flip(sums)

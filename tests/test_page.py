@@ -35,7 +35,7 @@ CONTRAST = """
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const node = walker.currentNode.parentElement;
-    if (!walker.currentNode.data.trim()) continue;
+    if (!walker.currentNode.data.trim() || node.closest('title')) continue;
     const ink = node.closest('svg') ? getComputedStyle(node).fill : getComputedStyle(node).color;
     const [low, high] = [light(ink), light(behind(node))].sort((a, b) => a - b);
     const ratio = (high + .05) / (low + .05);

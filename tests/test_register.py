@@ -146,6 +146,7 @@ def test_a_record_that_is_only_an_exemplar_was_trained_on(tmp_path: Path) -> Non
 def test_the_report_in_mlflow_tells_what_the_stages_cost_and_the_declared_one_does_not(
     in_project: Project, tmp_path: Path
 ) -> None:
+    register.ensure()
     client = MlflowClient(f"sqlite:///{in_project.root / 'mlflow.db'}")
     run = client.get_model_version("instructflow", "1").run_id
     logged = Path(client.download_artifacts(run, "report/report.html", str(tmp_path))).read_text(encoding="utf-8")

@@ -59,7 +59,6 @@ def page(story: Story) -> str:
     environment.filters |= {"spoken": spoken, "meaning": meaning, "p": markdown.short, "count": conclusions.count}
     return environment.get_template("report.html.jinja").render(
         story=story,
-        style=jinja2.utils.markupsafe.Markup((_HERE / "style.css").read_text(encoding="utf-8")),
         verdicts={name: [item for item in story.comparisons if item.verdict is name] for name in Verdict},
         conclusions=conclusions,
         level=LEVEL,
