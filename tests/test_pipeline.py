@@ -137,6 +137,7 @@ def test_the_table_and_the_links_are_on_prefect_s_page(by_flow: tuple[Checkout, 
         ("report", "markdown"),
         ("train-mlflow-run", "markdown"),
         ("register-mlflow-model-version", "markdown"),
+        ("register-report", "markdown"),
     } <= kinds
 
 

@@ -16,7 +16,7 @@ from tasks.chat import Chat
 from tasks.examples import Example, read_examples, write_examples
 from tasks.records import person_digest, write_records
 from tasks.register import __main__ as register
-from tasks.register import trained_on
+from tasks.register import costs, registry, trained_on
 from tasks.render.templates import Template, render
 from tests.data_fixtures import record
 from tests.project import Project
@@ -153,6 +153,35 @@ def test_a_record_that_is_only_an_exemplar_was_trained_on(tmp_path: Path) -> Non
     )
     trained_on.write(tmp_path / "records.parquet", tmp_path / "examples.parquet", tmp_path / "ingest")
     assert polars.read_parquet(tmp_path / "records.parquet")["record"].to_list() == [rows[0].id, rows[1].id]
+
+
+def test_the_report_in_mlflow_tells_what_the_stages_cost_and_the_declared_one_does_not(
+    in_project: Project, tmp_path: Path
+) -> None:
+    register.ensure()
+    client = MlflowClient(f"sqlite:///{in_project.root / 'mlflow.db'}")
+    run = client.get_model_version("instructflow", "1").run_id
+    logged = Path(client.download_artifacts(run, "report/report.html", str(tmp_path))).read_text(encoding="utf-8")
+    declared = (in_project.root / "reports/report/report.html").read_text(encoding="utf-8")
+    assert '<span class="label">evaluate@tuned-inference</span>' in logged
+    assert costs.PLACE in declared
+    assert 'id="costs"' not in declared
+    links = json.loads((in_project.root / "build/links/register.json").read_text())
+    assert links["Report"].endswith(f"/runs/{run}/artifacts/report/report.html")
+
+
+def test_a_cost_is_told_in_minutes_with_the_longest_stage_first() -> None:
+    told = costs.section([("short", {"seconds": 2.5, "peak_gib": 1}), ("long", {"seconds": 242, "peak_gib": 3.94})])
+    assert told.index("long</span>") < told.index("short</span>")
+    assert "4 min 02 s, 3.9 GiB" in told
+    assert "4 min 04 s of work" in told
+
+
+def test_a_description_is_cut_between_lines_where_the_registry_s_column_ends(tmp_path: Path) -> None:
+    (tmp_path / "report.md").write_text("A line of the report.\n" * 400)
+    told = registry.description(tmp_path / "report.md")
+    assert 4_900 < len(told) <= 5_000
+    assert set(told.split("\n")) == {"A line of the report."}
 
 
 def test_a_run_shows_its_data_set_with_digest_and_card(in_project: Project) -> None:

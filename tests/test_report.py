@@ -1,21 +1,29 @@
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 
 from tasks.errors import UserError
-from tasks.report import page
-from tasks.report.__main__ import run
-from tasks.report.compare import Comparison, by_suite, compare, interval
+from tasks.report import answers, conclusions, page, samples, spread
+from tasks.report.__main__ import compare_two, run
+from tasks.report.compare import Comparison, by_suite, compare, corrected, pairs, summary
+from tasks.statistics import Verdict
 from tests.data_fixtures import write_params
 
-BETTER = Comparison("inference", "follows", "accuracy", 40, 0.5, 0.75, 0.1, 0.4, 0.5, 0.5)
-WORSE = replace(BETTER, task="relation", measure="exact_match", tuned=0.25, low=-0.4, high=-0.1)
-UNCERTAIN = replace(BETTER, task="unsure", tuned=0.55, low=-0.1, high=0.2)
+BETTER = Comparison(
+    "inference", "follows", "rank", "accuracy", 40, 0.5, 0.75, 0.1, 0.4, 0.01, Verdict.BETTER, None, 0.5, 0.5
+)
+WORSE = replace(BETTER, task="relation", measure="exact_match", tuned=0.25, low=-0.4, high=-0.1, verdict=Verdict.WORSE)
+UNCERTAIN = replace(BETTER, task="unsure", tuned=0.45, low=-0.2, high=0.1, p=0.9, verdict=Verdict.NONE)
+
+BENCHMARKS = Path("data/render/benchmarks")
+MARKS = Path("data/render/contamination/marks.json")
 
 
 def ranked(right: list[int], answer: str = "yes", benchmark: str = "inference_follows_rank") -> list[dict[str, Any]]:
@@ -25,7 +33,7 @@ def ranked(right: list[int], answer: str = "yes", benchmark: str = "inference_fo
 
 def generated(right: list[int], answer: str = "yes") -> list[dict[str, Any]]:
     rows = ranked(right, answer, "inference_follows_generate")
-    return [{"exact_match": row.pop("accuracy"), "valid_answer": 1} | row for row in rows]
+    return [row | {"exact_match": row.pop("accuracy"), "valid_answer": 1} for row in rows]
 
 
 def write_results(base: list[dict[str, Any]], tuned: list[dict[str, Any]]) -> None:
@@ -36,17 +44,44 @@ def write_results(base: list[dict[str, Any]], tuned: list[dict[str, Any]]) -> No
         (folder / "samples.jsonl").write_text(text, encoding="utf-8")
 
 
+HISTORY = [{"step": step, "loss": 3 - step / 20} for step in range(1, 31)]
+
+FACTS: dict[str, Any] = {
+    "models/tuned/training.json": {
+        "tokens": 12_345, "supervised_tokens": 678, "fingerprint": "0123456789abcdef", "chat_hash": "c0ffee",
+        "steps": 30,
+        "best_step": 20, "validation_loss": 2.25,
+    },
+    "models/tuned/history.json": [*HISTORY[:-1], HISTORY[-1] | {"validation_loss": 2.25}],
+    "models/tuned/inputs.json": {
+        "base": "ba5e", "shards": "54a4d5", "code": {}, "versions": {"torch": "2"},
+        "params": {
+            "compute": {"dtype": "auto"},
+            "train": {
+                "epochs": 1, "max_steps": None, "rows_per_step": 1, "learning_rate": 0.1, "schedule": "linear",
+                "warmup_share": 0.1, "seed": 17,
+                "lora": {"r": 16, "alpha": 32, "dropout": 0, "target_modules": "all-linear"},
+            },
+        },
+    },
+    "models/base/source.json": {
+        "file": "small.gguf", "name": "package", "source": "package", "revision": "1", "parameters": 135_000_000
+    },
+    "data/render/mixture.json": {
+        "got": 560, "clusters": {"topic": 300, "sentiment": 260}, "kinds": {"direct": 560}, "options": 5, "few_shot": 0,
+        "tasks": {"news": {"asked": 300, "got": 300}, "mood": {"asked": 260, "got": 260}},
+    },
+    "data/render/contamination/marks.json": {},
+}  # fmt: skip
+
+
 def write_facts() -> None:
-    facts = {
-        "models/tuned/training.json": {"tokens": 12_345, "supervised_tokens": 678},
-        "models/base/source.json": {"file": "small.gguf", "name": "package"},
-        "data/render/mixture.json": {"got": 560, "clusters": {"topic": 300, "sentiment": 260}},
-    }
-    for name, value in facts.items():
+    for name, value in FACTS.items():
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(json.dumps(value))
-    Path("data/render/contamination").mkdir(exist_ok=True)
+    Path("models/tuned/adapter_model.safetensors").write_bytes(b"weights")
     Path("data/render/contamination/dropped.jsonl").touch()
+    Path("data/ingest").mkdir(parents=True)
 
 
 @pytest.fixture(autouse=True)
@@ -64,41 +99,13 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def compared() -> list[Comparison]:
-    return compare(Path("reports/evaluate"), Path("data/render/benchmarks"), "inference")
+    results = Path("reports/evaluate")
+    return compare(pairs(results / "base", results / "tuned", BENCHMARKS / "inference"), BENCHMARKS, MARKS)
 
 
-def test_models_with_equal_answers_differ_by_zero() -> None:
-    assert interval(np.zeros(50)) == (0.0, 0.0)
-
-
-def test_a_planted_gain_has_an_interval_above_zero() -> None:
-    low, high = interval(np.array([1] * 30 + [0] * 65 + [-1] * 5))
-    assert 0 < low < 0.25 < high < 0.5
-
-
-def test_a_planted_loss_has_an_interval_below_zero() -> None:
-    low, high = interval(np.array([-1] * 30 + [0] * 65 + [1] * 5))
-    assert -0.5 < low < -0.25 < high < 0
-
-
-def test_as_many_gains_as_losses_show_no_difference() -> None:
-    low, high = interval(np.array([1, -1, 0, 0] * 25))
-    assert low < 0 < high
-
-
-def test_more_documents_give_a_narrower_interval() -> None:
-    few, many = interval(np.array([1, 0, -1] * 10)), interval(np.array([1, 0, -1] * 100))
-    assert many[1] - many[0] < few[1] - few[0]
-
-
-def test_the_interval_is_the_same_every_time() -> None:
-    assert interval(np.array([1, 0, -1] * 10)) == interval(np.array([1, 0, -1] * 10))
-
-
-def test_the_interval_is_close_to_that_of_the_normal_distribution() -> None:
-    differences = np.array([1] * 120 + [0] * 240 + [-1] * 40)
-    half = 1.96 * differences.std() / len(differences) ** 0.5
-    assert interval(differences) == pytest.approx((0.2 - half, 0.2 + half), abs=0.01)
+def write_documents(*rows: dict[str, Any]) -> None:
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (BENCHMARKS / "inference/follows.jsonl").write_text(text)
 
 
 def test_every_measure_of_a_task_is_compared_on_its_documents() -> None:
@@ -109,7 +116,8 @@ def test_every_measure_of_a_task_is_compared_on_its_documents() -> None:
 
 
 def test_a_comparison_carries_the_scores_without_a_model() -> None:
-    assert {(item.majority_class, item.first_option) for item in compared()} == {(0.5, 0.45)}
+    found = {item.measure: (item.majority_class, item.first_option) for item in compared()}
+    assert found == {"accuracy": (0.5, 0.45), "exact_match": (0.5, 0.45), "valid_answer": (None, None)}
 
 
 def test_the_order_of_the_documents_does_not_matter() -> None:
@@ -142,37 +150,192 @@ def test_missing_results_are_told_with_the_command_that_makes_them() -> None:
         run()
 
 
+def test_any_number_of_a_document_is_a_measure() -> None:
+    rows = [
+        row | {"words_kept": hit / 2, "stopped": True}
+        for row, hit in zip(generated([1] * 40), [1, 2] * 20, strict=True)
+    ]
+    write_results(rows, rows)
+    found = {item.measure: item.base for item in compared()}
+    assert found == {"exact_match": 1, "valid_answer": 1, "words_kept": 0.75, "stopped": 1}
+
+
+def test_a_foreign_benchmark_needs_neither_suite_json_nor_a_form() -> None:
+    (BENCHMARKS / "inference/suite.json").unlink()
+    rows = [row | {"acc_norm": row.pop("accuracy")} for row in ranked([1, 0] * 20, benchmark="arc_easy")]
+    write_results(rows, rows)
+    [found] = compared()
+    assert (found.name, found.measure, found.majority_class) == ("inference / arc_easy", "acc_norm", None)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "task", "form"),
+    [("nli_follows_rank", "follows", "rank"), ("nli_a_b_templates", "a_b", "templates"), ("arc_easy", "arc_easy", "")],
+)
+def test_a_benchmark_s_name_tells_its_task_and_form(benchmark: str, task: str, form: str) -> None:
+    assert samples.asked(benchmark, "nli") == (task, form)
+
+
+def test_forms_of_a_task_are_apart_in_every_table() -> None:
+    rows = ranked([1, 0] * 20) + ranked([1] * 40, benchmark="inference_follows_unlisted")
+    write_results(rows, rows)
+    assert [item.measured for item in compared()] == ["rank accuracy", "rank accuracy, options not listed"]
+    run()
+    told = json.loads(Path("reports/report/summary.json").read_text())["inference"]
+    assert (told["accuracy"]["base"], told["accuracy_unlisted"]["base"]) == (0.5, 1)
+
+
+def test_a_measure_that_falls_when_a_model_improves_is_better_when_lower() -> None:
+    before, after = ([row | {"ter": row.pop("accuracy")} for row in ranked(right)] for right in ([1] * 40, [0] * 40))
+    write_results(before, after)
+    [found] = compared()
+    assert (found.difference, found.verdict) == (-1, Verdict.BETTER)
+
+
+def test_a_planted_regression_is_called_worse_with_a_small_p_value() -> None:
+    right = ranked([1] * 28 + [0] * 12)
+    write_results(right + generated([1] * 30 + [0] * 10), right + generated([1] * 12 + [0] * 28))
+    found = {item.measure: item for item in compared()}
+    assert found["exact_match"].verdict is Verdict.WORSE
+    assert found["exact_match"].p < 0.001
+    assert {found[name].verdict for name in ("accuracy", "valid_answer")} == {Verdict.NONE}
+
+
+def test_verdicts_are_corrected_for_all_comparisons() -> None:
+    alone = replace(BETTER, p=0.02)
+    assert [item.verdict for item in corrected([alone])] == [Verdict.BETTER]
+    assert {item.verdict for item in corrected([alone, UNCERTAIN, UNCERTAIN])} == {Verdict.NONE}
+
+
+def test_one_record_in_many_templates_counts_as_one() -> None:
+    base, tuned = (
+        [row | {"template": name} for name in "abcde" for row in ranked(right)] for right in ([0] * 5, [1] * 5)
+    )
+    write_results(base, tuned)
+    [found] = compared()
+    assert (found.documents, found.p) == (25, pytest.approx(2 / 2**5))
+
+
+def test_documents_with_the_same_choices_belong_together_unless_these_are_labels() -> None:
+    keys = [(f"d{number}", "t") for number in range(6)]
+    mirrored = {key: {"choices": [f"a{place // 2}", "b"][:: 1 if place % 2 else -1]} for place, key in enumerate(keys)}
+    labels = {key: {"choices": ["yes", "no"]} for key in keys}
+    assert samples.groups(keys, mirrored) == [0, 0, 1, 1, 2, 2]
+    assert samples.groups(keys, labels) == samples.groups(keys, {}) == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_clean_score_leaves_out_the_marked_documents() -> None:
+    MARKS.write_text(json.dumps({"inference/follows": [f"d{number:03}" for number in range(20)]}))
+    clean = {item.measure: item.clean for item in compared()}["accuracy"]
+    assert clean is not None
+    assert (clean.documents, clean.before, clean.after) == (20, 0.5, 0.5)
+    run()
+    assert re.search(r"inference / follows +\| rank accuracy +\| 20 ", Path("reports/report/report.md").read_text())
+    assert "20 of 40" in Path("reports/report/report.html").read_text()
+
+
+def test_without_marked_documents_there_is_no_clean_score() -> None:
+    assert {item.clean for item in compared()} == {None}
+
+
 def test_a_suite_s_score_is_the_mean_over_its_tasks() -> None:
-    other = replace(BETTER, task="relation", base=0.25, tuned=1.0)
-    assert by_suite([BETTER, other]) == {"inference": {"accuracy": {"base": 0.375, "tuned": 0.875, "gain": 0.5}}}
+    [pair] = [pair for pair in pairs(*(Path("reports/evaluate", name) for name in ("base", "tuned")),
+                                     BENCHMARKS / "inference") if pair.measure == "accuracy"]  # fmt: skip
+    other = replace(pair, task="relation", before=np.zeros(40), after=np.ones(40))
+    [mean] = by_suite([pair, other])
+    assert (mean.base, mean.tuned) == (0.25, 0.875)
+    assert mean.low < 0.625 < mean.high
+    assert summary([mean]) == {"inference": {"accuracy": {"base": 0.25, "tuned": 0.875, "gain": 0.625}}}
 
 
-def test_the_page_lists_what_is_better_and_what_is_worse() -> None:
-    facts = {"model": "m", "examples": 1, "tokens": 1, "supervised_tokens": 1, "clusters": 1}
-    text = page.page([BETTER, WORSE, UNCERTAIN], facts, [])
-    assert "above zero: inference / follows (rank accuracy). Worse" in text
-    assert "below zero: inference / relation (exact answer)." in text
-    assert "Worse, with an interval below zero: none." in page.page([BETTER, UNCERTAIN], facts, [])
+def test_any_two_models_are_compared_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    compare_two(Path("reports/evaluate/tuned"), Path("reports/evaluate/base"), BENCHMARKS, MARKS.parent)
+    [row] = [line for line in capsys.readouterr().out.splitlines() if "exact answer" in line]
+    assert [cell.strip() for cell in row.split("|")][4:9] == [
+        "1.000", "0.000", "-1.000 (-1.000 to -1.000)", "<0.001", "worse"
+    ]  # fmt: skip
+
+
+def test_conclusions_tell_what_is_better_what_is_worse_and_what_is_only_lower() -> None:
+    found = conclusions.results([BETTER, WORSE, UNCERTAIN])
+    assert found[0].startswith("Of 3 comparisons, 1 show the tuned model better, 1 worse, and 1 no difference")
+    assert "Rank accuracy: better on 1, no difference shown on 1 of 2 benchmarks." in found
+    assert "The tuned model's exact answer scores above the most frequent answer alone on 0 of 1 benchmark." in found
+    assert conclusions.losses([BETTER, WORSE, UNCERTAIN]) == (
+        "Shown to be worse: inference / relation (exact answer, -0.250)."
+        " Lower scores, without a difference shown: inference / unsure (rank accuracy, -0.050)."
+    )
+    assert conclusions.losses([BETTER]) == "Nowhere was it shown to be worse."
 
 
 def test_the_table_has_a_row_for_each_comparison() -> None:
     *_, row = page.table([BETTER]).splitlines()
     expected = ["inference / follows", "rank accuracy", "40", "0.500", "0.750", "+0.250 (+0.100 to +0.400)"]
-    assert [cell.strip() for cell in row.strip("|").split("|")] == [*expected, "0.500", "0.500"]
+    assert [cell.strip() for cell in row.strip("|").split("|")] == [*expected, "0.010", "better", "0.500"]
     assert len(page.table([BETTER, WORSE, UNCERTAIN]).splitlines()) == 2 + 3
-
-
-def test_a_valid_answer_has_no_majority_class() -> None:
-    row = page.table([replace(BETTER, measure="valid_answer")]).splitlines()[-1]
-    assert [cell.strip() for cell in row.split("|")][-3:-1] == ["–", "1.000"]
 
 
 def test_the_report_tells_what_was_trained_and_shows_answers_side_by_side() -> None:
     run()
     text = Path("reports/report/report.md").read_text(encoding="utf-8")
     assert "small.gguf with a LoRA adapter, trained on 560 examples (12,345 tokens, of which 678 are learnt)" in text
-    assert "- `d000` expects **yes**; base: “perhaps”; tuned: “yes”" in text
-    assert text.count("expects **") == 3
+    assert "- `d000` (wrong before, right now) expects **yes**; base: “perhaps”; tuned: “yes”" in text
+    assert text.count("expects **") == answers.SHOWN
+
+
+def test_answers_of_every_kind_are_shown_and_none_of_a_ranking() -> None:
+    before, after = [1] * 30 + [0] * 10, [1] * 2 + [0] * 28 + [1] * 3 + [0] * 7
+    write_results(ranked([1] * 40) + generated(before), ranked([1] * 40) + generated(after))
+    chosen = answers.choose(Path("reports/evaluate/base"), Path("reports/evaluate/tuned"), [BENCHMARKS / "inference"])
+    kinds = [answer.kind for answer in chosen]
+    assert {kind: kinds.count(kind) for kind in answers.Kind} == dict(zip(answers.Kind, (8, 3, 7, 2), strict=True))
+    assert {answer.benchmark for answer in chosen} == {"inference_follows_generate"}
+
+
+def test_an_answer_is_shown_with_its_instruction() -> None:
+    write_documents(
+        *({"id": f"d{number:03}", "template": "t", "prompt": f"Prompt <{number}>."} for number in range(40))
+    )
+    run()
+    assert "Prompt &lt;0&gt;." in Path("reports/report/report.html").read_text(encoding="utf-8")
+
+
+def test_scores_are_spread_over_templates() -> None:
+    base, tuned = (ranked(right) for right in ([1, 0] * 20, [1] * 40))
+    for number, (before, after) in enumerate(zip(base, tuned, strict=True)):
+        before["template"] = after["template"] = "odd" if number % 2 else "even"
+    write_results(base, tuned)
+    [pair] = pairs(Path("reports/evaluate/base"), Path("reports/evaluate/tuned"), BENCHMARKS / "inference")
+    found = spread.over_templates(pair)
+    assert found is not None
+    assert [(one.template, one.documents, one.base) for one in found.wordings] == [("even", 20, 1), ("odd", 20, 0)]
+    assert (found.base, found.tuned) == (0.5, 0)
+
+
+def test_where_documents_are_asked_in_every_wording_the_spread_is_of_these_alone() -> None:
+    two = [row | {"template": name} for name in "ab" for row in ranked([1, 0])]
+    every = [row | {"benchmark": "inference_follows_templates"} for row in two]
+    write_results(two + every, two + every)
+    found = pairs(Path("reports/evaluate/base"), Path("reports/evaluate/tuned"), BENCHMARKS / "inference")
+    assert [told.form for told in spread.of_all(found)] == ["templates"]
+
+
+def test_measures_beyond_one_have_a_scale_of_their_own() -> None:
+    rows = ranked([1, 0] * 20)
+    write_results([row | {"bleu": 10 * number} for number, row in enumerate(rows)],
+                  [row | {"bleu": 11 * number} for number, row in enumerate(rows)])  # fmt: skip
+    run()
+    axes = re.findall(r">([^<]+)</text>", Path("reports/report/report.html").read_text(encoding="utf-8"))
+    assert {"+20", "+0.1"} <= set(axes)
+
+
+def test_the_model_card_is_one_that_hubs_read() -> None:
+    run()
+    card = ModelCard.load(Path("reports/report/MODEL_CARD.md"))
+    told = {(result.dataset_type, result.metric_type): result.metric_value for result in card.data.eval_results}
+    assert told["inference_follows_rank", "accuracy"] == 0.75
+    assert (card.data.library_name, card.data.base_model) == ("peft", None)
+    assert all(f"## {part}" in card.text for part in ("Base and licence", "Data", "Training", "Results", "Limits"))
 
 
 def test_the_csv_has_a_row_for_each_benchmark_measure_and_model() -> None:
@@ -193,8 +356,11 @@ def test_the_summary_is_the_score_of_each_suite() -> None:
 def test_the_same_results_give_the_same_bytes_the_picture_included() -> None:
     run(out=Path("one"))
     run(out=Path("two"))
-    names = ["comparison.csv", "data.json", "data_card.md", "gains.png", "report.md", "summary.json", "table.md"]
-    assert sorted(path.name for path in Path("one").iterdir()) == names
+    names = sorted(path.name for path in Path("one").iterdir())
+    assert names == [
+        "MODEL_CARD.md", "comparison.csv", "data.json", "data_card.md", "gains.png", "report.html", "report.md",
+        "summary.json", "table.md",
+    ]  # fmt: skip
     assert [Path("one", name).read_bytes() for name in names] == [Path("two", name).read_bytes() for name in names]
 
 

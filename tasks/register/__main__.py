@@ -63,7 +63,11 @@ def ensure() -> None:
     )
     tracked = tracking.ensure_run(wanted.experiment, candidate.fingerprint, inputs["params"], history)
     version, made = registry.ensure_version(candidate, tracked)
-    links = {"MLflow model version": registry.page(candidate, version), "MLflow run": tracking.page(tracked)}
+    links = {
+        "MLflow model version": registry.page(candidate, version),
+        "MLflow run": tracking.page(tracked),
+        "Report": f"{tracking.page(tracked)}/artifacts/report/report.html",
+    }
     tracking.leave_links("register", links)
     console.summary(
         f"models:/{candidate.name}/{version.version}",

@@ -20,6 +20,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from tasks import outputs, settings, tracking
+from tasks.register import costs
 
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(DataType.string, "instruction")]),
@@ -29,6 +30,10 @@ SIGNATURE = ModelSignature(
 
 REQUIREMENTS = ("mlflow", "torch", "transformers", "peft", "accelerate", "safetensors")
 """What a version needs to be loaded, pinned to what is installed now."""
+
+
+_DESCRIPTION = 5_000
+"""Characters that MLflow's data base keeps of a version's description."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ def ensure_version(candidate: Candidate, run: tracking.TrainingRun) -> tuple[Mod
         run.id,
         tags=tags(candidate),
         model_id=model.model_id,
-        description=(candidate.report / "report.md").read_text(encoding="utf-8"),
+        description=description(candidate.report / "report.md"),
     )
     return version, True
 
@@ -85,6 +90,12 @@ def tags(candidate: Candidate) -> dict[str, str]:
     """What a version is found by: fingerprint, digests of everything it was made from, and the commit."""
     digests = {f"instructflow.{name}": value for name, value in candidate.lineage["digests"].items()}
     return {tracking.FINGERPRINT: candidate.fingerprint, **digests, **commit()}
+
+
+def description(report: Path) -> str:
+    """The report's beginning, in whole lines, as much as a registry's column holds."""
+    text = report.read_text(encoding="utf-8")
+    return text if len(text) <= _DESCRIPTION else text[:_DESCRIPTION].rpartition("\n")[0]
 
 
 def commit() -> dict[str, str]:
@@ -120,8 +131,8 @@ def log_model(candidate: Candidate, run: tracking.TrainingRun) -> Any:
 
 
 def log_files(candidate: Candidate, run: tracking.TrainingRun) -> None:
-    """Store the report, the lineage, the params, DVC's lock, and the tree's difference from its commit."""
-    run.client.log_artifacts(run.id, str(candidate.report), "report")
+    """Store the report with what it cost, the lineage, the params, DVC's lock, and the tree's difference."""
+    log_report(candidate.report, run)
     with tempfile.TemporaryDirectory() as scratch:
         outputs.write_json(Path(scratch) / "lineage.json", candidate.lineage)
         shutil.copyfile(candidate.trained_on, Path(scratch) / "records.parquet")
@@ -131,6 +142,15 @@ def log_files(candidate: Candidate, run: tracking.TrainingRun) -> None:
     for name in ("params.yaml", "dvc.lock"):
         if Path(name).is_file():
             run.client.log_artifact(run.id, name, "lineage")
+
+
+def log_report(report: Path, run: tracking.TrainingRun) -> None:
+    """Store the report; the page there tells what the stages cost on this machine, too."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(shutil.copytree(report, Path(scratch) / "report"))
+        page = copy / "report.html"
+        page.write_text(costs.added(page.read_text(encoding="utf-8"), settings.BUILD / "timings"), encoding="utf-8")
+        run.client.log_artifacts(run.id, str(copy), "report")
 
 
 def dataset(candidate: Candidate) -> DatasetInput:

@@ -1,21 +1,17 @@
-"""python -m tasks.report run: evaluation results to report.md, table.md, gains.png, data_card.md and metrics."""
+"""python -m tasks.report run | compare: evaluation results to report.html, report.md, a model card and metrics."""
 
 import csv
-import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import typer
 
 from tasks import console, errors, outputs, params
-from tasks.report import data_card, page
-from tasks.report.compare import MEASURES, Comparison, by_suite, compare, read_samples
+from tasks.report import card, compare, data_card, page, story, web
+from tasks.report.compare import Comparison
+from tasks.report.story import Places, Story
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
-
-SHOWN = 3
-"""Side-by-side answers of each benchmark."""
 
 
 @app.callback()
@@ -37,58 +33,48 @@ def run(
     with console.timed("report"):
         for model in ("base", "tuned"):
             outputs.keep_only(results / model, suites)
-        comparisons = [item for suite in suites for item in compare(results, benchmarks, suite)]
-        shown = [row for suite in suites for row in side_by_side(results, suite)]
+        told = story.gather(Places(results, benchmarks, mixture, models, ingested, suites))
         with outputs.whole_folder(out) as folder:
-            text = page.page(comparisons, facts(models, mixture), shown)
-            (folder / "report.md").write_text(text, encoding="utf-8")
-            (folder / "table.md").write_text(page.table(comparisons) + "\n", encoding="utf-8")
-            page.draw(comparisons, folder / "gains.png")
-            outputs.write_json(folder / "summary.json", by_suite(comparisons))
-            write_table(folder / "comparison.csv", comparisons)
-            write_data_card(folder, ingested, mixture)
+            write(folder, told)
     rows = {
-        f"{item.suite} / {item.task} · {MEASURES[item.measure]}": (
+        f"{item.name} · {item.measured}": (
             f"base {item.base:.3f}  tuned {item.tuned:.3f}  gain {item.difference:+.3f}"
-            f" ({item.low:+.3f} to {item.high:+.3f})"
+            f" ({item.low:+.3f} to {item.high:+.3f})  {item.verdict}"
         )
-        for item in comparisons
+        for item in told.comparisons
     }
     console.summary(f"base against tuned, in {out}", rows)
 
 
-def write_data_card(folder: Path, ingested: Path, mixture: Path) -> None:
-    """Write data_card.md, and its totals as data.json."""
-    cards = data_card.read_cards(ingested)
-    examples = json.loads(mixture.read_text(encoding="utf-8"))["got"]
-    totals = data_card.profile(cards, examples, data_card.dropped(mixture.parent / "contamination"))
-    (folder / "data_card.md").write_text(data_card.page(cards, totals), encoding="utf-8")
-    outputs.write_json(folder / "data.json", totals)
+@app.command("compare")
+def compare_two(
+    before: Annotated[Path, typer.Argument(help="A model's results: a folder with a folder of each suite.")],
+    after: Annotated[Path, typer.Argument(help="Another model's results on the same suites.")],
+    benchmarks: Path = Path("data/render/benchmarks"),
+    contamination: Path = Path("data/render/contamination"),
+) -> None:
+    """Compare any two models on the suites of params.yaml, document by document."""
+    suites = [benchmarks / suite for suite in params.load().evaluate.suites]
+    pairs = [pair for suite in suites for pair in compare.pairs(before, after, suite)]
+    found = compare.compare(pairs, benchmarks, contamination / "marks.json")
+    console.console.print(page.table(found, (before.name, after.name)), markup=False, soft_wrap=True)
 
 
-def facts(models: Path, mixture: Path) -> dict[str, Any]:
-    """What the page's first lines tell about the training."""
-    trained = json.loads((models / "tuned" / "training.json").read_text(encoding="utf-8"))
-    source = json.loads((models / "base" / "source.json").read_text(encoding="utf-8"))
-    mixed = json.loads(mixture.read_text(encoding="utf-8"))
-    return {
-        "model": source["file"] or source["name"],
-        "examples": mixed["got"],
-        "clusters": len(mixed["clusters"]),
-        "tokens": trained["tokens"],
-        "supervised_tokens": trained["supervised_tokens"],
+def write(folder: Path, told: Story) -> None:
+    """Write every form of the report into `folder`."""
+    texts = {
+        "report.html": web.page(told),
+        "report.md": page.page(told),
+        "table.md": page.table(told.comparisons) + "\n",
+        "MODEL_CARD.md": card.page_of(told),
+        "data_card.md": data_card.page(told.cards, told.totals),
     }
-
-
-def side_by_side(results: Path, suite: str) -> list[dict[str, Any]]:
-    """The first generated answers of each benchmark, from both models."""
-    base, tuned = (read_samples(results / model / suite) for model in ("base", "tuned"))
-    pairs = [(before, after) for before, after in zip(base, tuned, strict=True) if "valid_answer" in before]
-    rows = []
-    for benchmark in sorted({before["benchmark"] for before, _ in pairs}):
-        own = [(before, after) for before, after in pairs if before["benchmark"] == benchmark]
-        rows += [{**before, "base": before["answer"], "tuned": after["answer"]} for before, after in own[:SHOWN]]
-    return rows
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    page.draw(told.comparisons, folder / "gains.png")
+    outputs.write_json(folder / "summary.json", compare.summary(told.means))
+    outputs.write_json(folder / "data.json", told.totals)
+    write_table(folder / "comparison.csv", told.comparisons)
 
 
 def write_table(path: Path, comparisons: list[Comparison]) -> None:
@@ -97,10 +83,9 @@ def write_table(path: Path, comparisons: list[Comparison]) -> None:
         writer = csv.DictWriter(file, ["benchmark", "measure", "model", "score"], lineterminator="\n")
         writer.writeheader()
         for item in comparisons:
-            values = asdict(item)
-            for model in ("base", "tuned"):
-                name = f"{item.suite} / {item.task} ({MEASURES[item.measure]})"
-                writer.writerow({"benchmark": name, "measure": item.measure, "model": model, "score": values[model]})
+            name = f"{item.name} ({item.measured})"
+            for model, score in (("base", item.base), ("tuned", item.tuned)):
+                writer.writerow({"benchmark": name, "measure": item.measure, "model": model, "score": score})
 
 
 if __name__ == "__main__":

@@ -1,115 +1,189 @@
-"""Base against tuned, benchmark by benchmark, document by document."""
+"""Two models, benchmark by benchmark, document by document: base against tuned, or any other two."""
 
 import json
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from numpy.typing import NDArray
 
+from tasks import statistics
 from tasks.errors import UserError
+from tasks.report import samples
+from tasks.report.samples import Key
+from tasks.statistics import Estimate, Groups, Numbers, Verdict
 
-MEASURES = {"accuracy": "rank accuracy", "exact_match": "exact answer", "valid_answer": "valid answer"}
-"""What is measured, with its name for people. Rank accuracy: the most likely option is the right one. Exact answer: the
-generated text is the right option. Valid answer: it is one of the options at all."""
+_REMEDY = "run: dvc repro evaluate"
 
-_RESAMPLES = 2_000
+_RIGHT = ("accuracy", "exact_match")
+"""Measures of right answers, which the majority class is to be compared with."""
 
 
 @dataclass(frozen=True)
 class Comparison:
     """One measure on one task of a suite, for the same documents under both models.
 
-    `low` and `high` bound the difference tuned - base: a 95 % bootstrap interval over documents.
+    `low` and `high` bound the difference tuned - base: a 95 % bootstrap interval over documents. `p` is corrected for
+    all comparisons that were made together, and `verdict` follows from it. `clean` is of the documents that share no
+    text with the training data, where there are others. `majority_class` and `first_option` need no model.
     """
 
     suite: str
     task: str
+    form: str
     measure: str
     documents: int
     base: float
     tuned: float
     low: float
     high: float
-    majority_class: float
-    first_option: float
+    p: float
+    verdict: Verdict = Verdict.NONE
+    clean: Estimate | None = None
+    majority_class: float | None = None
+    first_option: float | None = None
 
     @property
     def difference(self) -> float:
         """Tuned less base; above zero is a gain."""
         return round(self.tuned - self.base, 6)
 
+    @property
+    def name(self) -> str:
+        """The benchmark's name for people."""
+        return f"{self.suite} / {self.task}"
 
-def read_samples(folder: Path) -> list[dict[str, Any]]:
-    """The documents' results that evaluate wrote. Raises UserError where there are none."""
-    path = folder / "samples.jsonl"
-    if not path.is_file():
-        raise UserError(f"{path}: no results yet; run: dvc repro evaluate")
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+    @property
+    def measured(self) -> str:
+        """What was measured, for people: the measure, and the form where it is not the usual one."""
+        return ", ".join(filter(None, (samples.spoken(self.measure), samples.FORMS.get(self.form))))
+
+    @property
+    def gain(self) -> float:
+        """The difference where a higher score is better, else the opposite of it."""
+        return self.difference if samples.rises(self.measure) else -self.difference
 
 
-def compare(results: Path, benchmarks: Path, suite: str) -> list[Comparison]:
-    """All comparisons of a suite. Raises UserError where the two models did not answer the same documents."""
-    baselines = json.loads((benchmarks / suite / "suite.json").read_text(encoding="utf-8"))
-    base, tuned = (_by_measure(read_samples(results / model / suite)) for model in ("base", "tuned"))
-    for key in sorted(base.keys() | tuned.keys()):
-        if base.get(key, {}).keys() != tuned.get(key, {}).keys():
-            raise UserError(f"{results}: base and tuned have other documents in {key[0]}; run: dvc repro evaluate")
-    found = []
-    for (benchmark, measure), before in sorted(base.items()):
-        after = tuned[benchmark, measure]
-        task = benchmark.removeprefix(f"{suite}_").rsplit("_", 1)[0]
-        pairs = np.array([(before[document], after[document]) for document in sorted(before)], dtype=float)
-        low, high = interval(pairs[:, 1] - pairs[:, 0])
-        means = pairs.mean(axis=0).round(6)
-        chance = baselines[task]
-        found.append(
-            Comparison(
-                suite=suite,
-                task=task,
-                measure=measure,
-                documents=len(pairs),
-                base=float(means[0]),
-                tuned=float(means[1]),
-                low=low,
-                high=high,
-                majority_class=chance["majority_class"],
-                first_option=chance["first_option"],
-            )
+@dataclass(frozen=True)
+class Paired:
+    """The scores of two models on the same documents of one benchmark, by one measure; `groups` of what is related."""
+
+    suite: str
+    task: str
+    form: str
+    measure: str
+    keys: list[Key]
+    before: Numbers
+    after: Numbers
+    groups: Groups
+
+    def compared(self, touched: Collection[str], chance: dict[str, float]) -> Comparison:
+        """The comparison before any correction; `touched` are the documents that a clean score leaves out."""
+        clean = np.array([document not in touched for document, _ in self.keys])
+        whole = statistics.estimate(self.before, self.after, self.groups)
+        return Comparison(
+            suite=self.suite,
+            task=self.task,
+            form=self.form,
+            measure=self.measure,
+            documents=whole.documents,
+            base=whole.before,
+            tuned=whole.after,
+            low=whole.low,
+            high=whole.high,
+            p=whole.p,
+            clean=None if clean.all() or not clean.any() else self._among(clean),
+            majority_class=chance.get("majority_class"),
+            first_option=chance.get("first_option"),
         )
-    return found
+
+    def _among(self, chosen: NDArray[np.bool_]) -> Estimate:
+        return statistics.estimate(self.before[chosen], self.after[chosen], self.groups[chosen])
 
 
-def interval(differences: np.ndarray) -> tuple[float, float]:
-    """A 95 % percentile bootstrap interval of the mean paired difference (Efron and Tibshirani 1993, chapter 13)."""
-    if np.ptp(differences) == 0:
-        return float(differences[0]), float(differences[0])
-    drawn = stats.bootstrap(
-        (differences,), np.mean, n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(0)
+def pairs(base: Path, tuned: Path, suite: Path) -> Iterator[Paired]:
+    """Two models' results on a suite, document by document; each folder of results holds a folder of each suite.
+
+    Raises UserError where the two models did not answer the same documents.
+    """
+    known = samples.documents(suite)
+    before, after = (samples.scores(samples.read_samples(model / suite.name)) for model in (base, tuned))
+    for place in sorted(before.keys() | after.keys()):
+        benchmark, measure = place
+        if before.get(place, {}).keys() != after.get(place, {}).keys():
+            names = f"{base.name} and {tuned.name}"
+            raise UserError(f"{tuned / suite.name}: {names} have other documents in {benchmark}; {_REMEDY}")
+        keys = sorted(before[place])
+        one, other = (np.array([scores[place][key] for key in keys]) for scores in (before, after))
+        groups = np.array(samples.groups(keys, known))
+        yield Paired(suite.name, *samples.asked(benchmark, suite.name), measure, keys, one, other, groups)
+
+
+def compare(paired: Iterable[Paired], benchmarks: Path, marks: Path) -> list[Comparison]:
+    """All comparisons, corrected for their number.
+
+    `benchmarks` is where render wrote the suites, `marks` its list of documents that training records shared text with.
+    """
+    marked, known = _read(marks), {}
+    found = []
+    for item in paired:
+        if item.suite not in known:
+            known[item.suite] = _read(benchmarks / item.suite / "suite.json")
+        touched = frozenset(marked.get(f"{item.suite}/{item.task}", ()))
+        chance = known[item.suite].get(item.task, {}) if item.measure in _RIGHT else {}
+        found.append(item.compared(touched, chance))
+    return corrected(found)
+
+
+def corrected(comparisons: Iterable[Comparison]) -> list[Comparison]:
+    """The same comparisons with p-values corrected for all of them, and the verdicts that follow."""
+    found = list(comparisons)
+    return [
+        replace(item, p=p, verdict=statistics.verdict(item.gain, p))
+        for item, p in zip(found, statistics.holm([item.p for item in found]), strict=True)
+    ]
+
+
+def by_suite(paired: Iterable[Paired]) -> list[Comparison]:
+    """Each measure's mean over the tasks of a suite, with its interval; no test is made of it."""
+    found: dict[tuple[str, ...], list[Paired]] = defaultdict(list)
+    for item in paired:
+        found[item.suite, item.measure, samples.FORMS.get(item.form, "")].append(item)
+    return [_mean(items) for items in found.values()]
+
+
+def _mean(items: list[Paired]) -> Comparison:
+    """The mean of a suite's tasks, each of equal weight."""
+    low, high = statistics.mean_interval([(item.after - item.before, item.groups) for item in items])
+    base, tuned = np.mean([(item.before.mean(), item.after.mean()) for item in items], axis=0).round(6)
+    documents = sum(len(item.keys) for item in items)
+    first = items[0]
+    return Comparison(
+        first.suite, "", first.form, first.measure, documents, float(base), float(tuned), low, high, p=1.0
     )
-    return round(float(drawn.confidence_interval.low), 6), round(float(drawn.confidence_interval.high), 6)
 
 
-def by_suite(comparisons: list[Comparison]) -> dict[str, dict[str, dict[str, float]]]:
-    """Mean over a suite's tasks: suite -> measure -> base, tuned, difference."""
-    groups: dict[tuple[str, str], list[Comparison]] = defaultdict(list)
-    for item in comparisons:
-        groups[item.suite, item.measure].append(item)
+def summary(means: Iterable[Comparison]) -> dict[str, dict[str, dict[str, float]]]:
+    """Suite -> measure -> base, tuned, gain: the numbers of `dvc metrics diff` and of the registered version."""
     table: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
-    for (suite, measure), items in groups.items():
-        base, tuned = (float(np.mean([getattr(item, side) for item in items])) for side in ("base", "tuned"))
-        table[suite][measure] = {"base": round(base, 4), "tuned": round(tuned, 4), "gain": round(tuned - base, 4)}
+    for item in means:
+        scores = {"base": item.base, "tuned": item.tuned, "gain": item.difference}
+        name = f"{item.measure}_{item.form}" if samples.FORMS.get(item.form) else item.measure
+        table[item.suite][name] = {side: round(score, 4) for side, score in scores.items()}
     return dict(table)
 
 
-def _by_measure(samples: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, int]]:
-    """(benchmark, measure) -> document -> 0 or 1."""
-    found: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
-    for row in samples:
-        for measure in MEASURES:
-            if measure in row:
-                found[row["benchmark"], measure][row["document"]] = row[measure]
-    return found
+def by_measure(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:
+    """The comparisons by what was measured, in their order."""
+    found: dict[str, list[Comparison]] = defaultdict(list)
+    for item in comparisons:
+        found[item.measured].append(item)
+    return dict(found)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON file, or nothing where there is none: foreign benchmarks tell no scores without a model."""
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
