@@ -27,6 +27,20 @@ def model(chat: Chat, tmp_path: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(tmp_path / "tiny").float().eval()
 
 
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many answers each step goes on with; lm-eval's own way takes none of these steps."""
+    counted: list[int] = []
+    step = generation._step
+
+    def counting(engine: Any, tokens: Any, memory: Any) -> Any:
+        counted.append(len(tokens))
+        return step(engine, tokens, memory)
+
+    monkeypatch.setattr(generation, "_step", counting)
+    return counted
+
+
 def asked(chat: Chat, *until: str) -> list[Instance]:
     """Nine prompts of different lengths, all behind the same beginning."""
     wishes = {"do_sample": False, "max_gen_toks": 12}
@@ -50,27 +64,29 @@ def dividing(answers: list[str]) -> str:
 
 
 @pytest.mark.parametrize("size", [4, 9])
-def test_answers_equal_those_of_lm_eval(size: int, model: Any, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_equal_those_of_lm_eval(
+    size: int, model: Any, chat: Chat, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(generation, "KEPT", 1.0)
     stop = dividing(stock(model, chat, asked(chat)))
     expected = stock(model, chat, asked(chat, stop))
     assert len({len(answer) for answer in expected}) > 2
     assert Scorer(model, chat.tokenizer, size).generate_until(asked(chat, stop)) == expected
+    assert len(set(steps)) > 1
 
 
-def test_an_answer_ends_with_its_turn(model: Any, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_ends_with_its_turn(model: Any, chat: Chat, steps: list[int]) -> None:
     own = Scorer(model, chat.tokenizer, 9)
     with own.engine.plain_attention():
         [ids] = generation.answer(own.engine, [chat.encode(asked(chat)[0].args[0])], 12, lambda _: False)
     model.generation_config.eos_token_id = ids[4]
-    steps, step = [], generation._step
-    monkeypatch.setattr(generation, "_step", lambda *given: steps.append(given) or step(*given))
+    steps.clear()
     assert own.generate_until(asked(chat)[:1]) == stock(model, chat, asked(chat)[:1])
     assert len(steps) == ids.index(ids[4])
 
 
-def test_settings_that_change_the_likeliest_token_are_left_to_lm_eval(model: Any, chat: Chat) -> None:
+def test_settings_that_change_the_likeliest_token_are_left_to_lm_eval(model: Any, chat: Chat, steps: list[int]) -> None:
     model.generation_config.repetition_penalty = 1.7
     expected = stock(model, chat, asked(chat))
     assert Scorer(model, chat.tokenizer, 4).generate_until(asked(chat)) == expected
-    assert not generation.greedy(model, {"do_sample": False})
+    assert not steps

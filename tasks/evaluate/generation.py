@@ -16,6 +16,7 @@ KEPT = 0.85
 HARMLESS = {
     *("bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "max_length", "max_new_tokens"),
     *("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "use_cache"),
+    *("output_attentions", "output_hidden_states", "output_scores", "_from_model_config"),
 }
 """Settings of generation that do not change the likeliest token."""
 
