@@ -72,7 +72,7 @@ def test_answers_equal_those_of_lm_eval(
     expected = stock(model, chat, asked(chat, stop))
     assert len({len(answer) for answer in expected}) > 2
     assert Scorer(model, chat.tokenizer, size).generate_until(asked(chat, stop)) == expected
-    assert len(set(steps)) > 2
+    assert len(set(steps)) > 1
 
 
 def test_an_answer_ends_with_its_turn(model: Any, chat: Chat, steps: list[int]) -> None:

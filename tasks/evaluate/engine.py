@@ -60,7 +60,7 @@ class Engine:
 
         Behind the body some models scale or bend them; so it runs whole, with a body that gives what is known already.
         """
-        some = type(out)(last_hidden_state=out.last_hidden_state[:, rows.to(self.device)])
+        some = type(out)(last_hidden_state=out[0][:, rows.to(self.device)])
         body = self.model.base_model
         body.forward = lambda *_, **__: some
         try:
