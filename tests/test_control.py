@@ -119,8 +119,10 @@ def test_validation_without_a_share_of_the_records_is_refused_before_any_work(
     begun: Course, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(begun.root)
-    assert preflight.load().train.validate_steps == 3
     path = begun.root / "params.yaml"
+    (begun.root / "suite").mkdir()
+    path.write_text(path.read_text().replace("include: {}", "include: {own: suite}"))
+    assert preflight.load().train.validate_steps == 3
     path.write_text(path.read_text().replace("validation: 0.2", "validation: 0.0"))
     with pytest.raises(UserError, match=r"train\.validate_steps: there is nothing to validate on"):
         preflight.load()

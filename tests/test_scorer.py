@@ -1,18 +1,14 @@
 """Sharing what requests have in common changes no score."""
 
-import json
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM
 
 from tasks.chat import Chat
 from tasks.errors import UserError
-from tasks.evaluate import __main__ as evaluate
 from tasks.evaluate import layout, scorer
 from tests import tiny
 from tests.project import Project
@@ -124,24 +120,6 @@ def test_a_context_that_is_too_long_loses_its_beginning_as_in_lm_eval(model: Any
 def test_a_choice_without_a_token_is_refused() -> None:
     with pytest.raises(UserError, match="ranks '' behind 'Why\\?': one of them has no token"):
         layout.ask([(("Why?", ""), [1, 2], [])], 2048)
-
-
-def test_a_model_that_generates_nothing_is_told_and_scored(
-    in_project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    load = evaluate.model.load_base
-
-    def silent(*given: Any) -> Any:
-        loaded = load(*given)
-        end = torch.tensor(loaded.config.eos_token_id)
-        loaded.lm_head.register_forward_hook(lambda _, __, logits: logits.index_fill(-1, end, 1e4))
-        return loaded
-
-    monkeypatch.setattr(evaluate.model, "load_base", silent)
-    evaluate.run("base", "inference", out=tmp_path)
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert metrics["inference_follows_generate"] == {"exact_match": 0.0, "valid_answer": 0.0}
-    assert "answers are empty: the model ends its turn at once" in capsys.readouterr().out
 
 
 def test_batches_hold_every_question_once(requests: Requests) -> None:

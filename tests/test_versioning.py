@@ -41,7 +41,7 @@ def follow(made: Checkout, word: str, elsewhere: str = "", here: object = "", **
 def shorten(made: Checkout) -> None:
     """Take the stages behind render away, and add the two sources to the params."""
     graph = yaml.safe_load((made.root / "dvc.yaml").read_text())
-    short = {"stages": {name: graph["stages"][name] for name in ("ingest", "render")}}
+    short = {"stages": {name: graph["stages"][name] for name in ("ingest", "include", "render")}}
     (made.root / "dvc.yaml").write_text(yaml.safe_dump(short, sort_keys=False))
     values = yaml.safe_load((made.root / "params.yaml").read_text())
     more = {name: {"format": "alpaca", "path": f"sources/{name}.jsonl", "licence": "MIT"} for name in NAMES}

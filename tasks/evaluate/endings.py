@@ -29,9 +29,11 @@ class Watched(Scorer):
         self._prompts = strings
         return super().tok_batch_encode(strings, *args, **options)
 
-    def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **options: Any) -> torch.Tensor:
+    def _model_generate(
+        self, context: torch.Tensor, max_length: int, stop: list[str], attention_mask: Any = None, **options: Any
+    ) -> torch.Tensor:
         """lm-eval's generation of one batch."""
-        ids = super()._model_generate(context, max_length=max_length, stop=stop, **options)
+        ids = super()._model_generate(context, max_length, stop, attention_mask, **options)
         begins = context.shape[1]
         for prompt, row in zip(self._prompts, ids[:, begins:].tolist(), strict=True):
             self.endings[prompt, max_length - begins] = ends_by_itself(row, self.end_of_turn, stop, self.tokenizer)

@@ -33,11 +33,8 @@ class Scorer(HFLM):  # type: ignore[misc]
         return super().loglikelihood(requests, disable_tqdm=True)
 
     def generate_until(self, requests: Any, disable_tqdm: bool = False) -> Any:
-        """lm-eval's, without its bar; says so where no answer holds anything."""
-        answers = super().generate_until(requests, disable_tqdm=True)
-        if not any(answer.strip() for answer in answers):
-            print(f"generating: all {len(answers)} answers are empty: the model ends its turn at once", flush=True)
-        return answers
+        """lm-eval's, without its bar."""
+        return super().generate_until(requests, disable_tqdm=True)
 
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None

@@ -56,7 +56,8 @@ class ControlledTrainer(processes.SharedTrainer):
 
     def mean_loss(self, rows: Rows) -> float:
         """The mean loss over all supervised tokens of `rows`, which the processes share."""
-        supervised, total = rows.shards.index["supervised_tokens"], 0.0
+        supervised: int = rows.shards.index["supervised_tokens"]
+        total = 0.0
         self.adapted.eval()  # each step of training sets it back
         with torch.no_grad():
             for number in range(together.rank(), len(rows), together.count()):

@@ -21,7 +21,8 @@ class RootMeanSquare(torch.autograd.Function):
         wide = x.float()
         scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight, scale)
-        return (wide * scale).to(x.dtype).mul_(weight)
+        normalised: Tensor = (wide * scale).to(x.dtype).mul_(weight)
+        return normalised
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -35,7 +36,7 @@ class RootMeanSquare(torch.autograd.Function):
 class FrozenNorm(nn.Module):
     """A stock layer under a frozen weight; `RootMeanSquare` computes it."""
 
-    def __init__(self, weight: nn.Parameter, epsilon: float) -> None:
+    def __init__(self, weight: Tensor, epsilon: float) -> None:
         super().__init__()
         self.weight, self.epsilon = weight, epsilon
 
@@ -50,8 +51,9 @@ def fuse(model: nn.Module) -> None:
     for module in list(model.modules()):
         for name, layer in module.named_children():
             if type(layer).__name__.endswith("RMSNorm") and hasattr(layer, "variance_epsilon"):
-                ours = FrozenNorm(layer.weight, layer.variance_epsilon)
-                if not layer.weight.requires_grad and _equal(layer, ours):
+                stock: Any = layer
+                ours = FrozenNorm(stock.weight, stock.variance_epsilon)
+                if not ours.weight.requires_grad and _equal(layer, ours):
                     setattr(module, name, ours)
 
 

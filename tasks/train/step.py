@@ -121,10 +121,11 @@ class PackedTrainer(Trainer):
 
     def __init__(self, threads: int, **options: Any) -> None:
         super().__init__(data_collator=self.collate, **options)
-        alone = self.args.device.type != "cpu" or shares.draws(self.model)
+        model: nn.Module = options["model"]
+        alone = self.args.device.type != "cpu" or shares.draws(model)
         self.threads = shares.Threads(1 if alone else threads)
         self.head = plain_head(self.model)
-        self.learnt = [weight for weight in self.model.parameters() if weight.requires_grad]
+        self.learnt = [weight for weight in model.parameters() if weight.requires_grad]
 
     def collate(self, rows: list[dict[str, Any]]) -> Batch:
         """The rows of a step as shares of pieces: whole rows for one thread."""
