@@ -56,7 +56,8 @@ def peers(base: Path, number_format: str) -> Any:
     with contextlib.ExitStack() as running:
         both = []
         for name in ("ours", "stock"):
-            peer = Peer("infra.bench_evaluators", name, str(base), str(HOME / "eval"), number_format)
+            options = (name, str(base), str(HOME / "eval"), number_format)
+            peer = Peer("infra.bench_evaluators", *options, foreign=name == "stock")
             running.callback(peer.stop)
             told(peer, shots=0, documents=1)
             both.append(peer)

@@ -46,7 +46,8 @@ class Trainer(Peer):
 
     def __init__(self, name: str, base: Path, shards: Shards, *options: Any) -> None:
         told = map(json.dumps, options)
-        super().__init__("infra.bench_trainers", name, str(base), str(shards.folder), *told, folder=HOME / f"trl-{TRL}")
+        more: Any = {"folder": HOME / f"trl-{TRL}", "foreign": name != "ours"}
+        super().__init__("infra.bench_trainers", name, str(base), str(shards.folder), *told, **more)
         self.steps: list[dict[str, Any]] = []
 
     def step(self) -> dict[str, Any]:

@@ -13,9 +13,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Peer:
-    """A process of `module` that takes its turn when asked. Libraries in `folder` come first where one is named."""
+    """A process of `module` that takes its turn when asked. Libraries in `folder` come first where one is named.
 
-    def __init__(self, module: str, name: str, *options: str, folder: Path | None = None) -> None:
+    A foreign one runs as its own users run it, without what `tasks` sets in the environment.
+    """
+
+    def __init__(
+        self, module: str, name: str, *options: str, folder: Path | None = None, foreign: bool = False
+    ) -> None:
         paths = [str(ROOT)] if folder is None else [str(ROOT), str(folder)]
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(paths),
@@ -23,6 +28,8 @@ class Peer:
             "HF_HUB_OFFLINE": "1",
             "TQDM_DISABLE": "1",
         }
+        if foreign:
+            environment.pop("OMP_WAIT_POLICY", None)
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, name, *options],
             cwd=ROOT,

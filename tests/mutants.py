@@ -8,10 +8,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 ROOT = Path(__file__).resolve().parent.parent
+WORKERS = 2
+LEFT_OUT = (".venv", ".dvc", "data", "models", "reports", "build", "mlartifacts", "mlflow.db*")
 
 
 @dataclass(frozen=True)
@@ -263,7 +267,7 @@ def survives(mutant: Mutant, folder: Path) -> bool:
     path.write_text(sound.replace(mutant.old, mutant.new), encoding="utf-8")
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-x", f"tests/{mutant.test}"],
+            [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", f"tests/{mutant.test}"],
             cwd=folder,
             capture_output=True,
             text=True,
@@ -276,22 +280,27 @@ def survives(mutant: Mutant, folder: Path) -> bool:
 
 
 def main(files: list[str]) -> None:
-    """Try the mutants of these files, or all; exit status 1 where one survives."""
+    """Try the mutants of these files, or all, some side by side; exit status 1 where one survives."""
     tried = [mutant for mutant in MUTANTS if not files or mutant.file in files]
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "repository"
-        ignored = shutil.ignore_patterns(
-            ".venv", ".dvc", "data", "models", "reports", "build", "mlartifacts", "mlflow.db*"
-        )
-        shutil.copytree(ROOT, folder, ignore=ignored)
-        survivors = []
-        for number, mutant in enumerate(tried, start=1):
-            alive = survives(mutant, folder)
+    survivors = []
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(WORKERS) as pool:
+        folders: SimpleQueue[Path] = SimpleQueue()
+        for number in range(WORKERS):
+            folder = Path(scratch) / str(number)
+            shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*LEFT_OUT))
+            folders.put(folder)
+
+        def lives(mutant: Mutant) -> bool:
+            folder = folders.get()
+            try:
+                return survives(mutant, folder)
+            finally:
+                folders.put(folder)
+
+        for number, (mutant, alive) in enumerate(zip(tried, pool.map(lives, tried), strict=True), start=1):
             survivors += [mutant.name] if alive else []
-            print(
-                f"{number} of {len(tried)}: {mutant.name}: {'SURVIVED' if alive else 'noticed'} ({mutant.test})",
-                flush=True,
-            )
+            told = "SURVIVED" if alive else "noticed"
+            print(f"{number} of {len(tried)}: {mutant.name}: {told} ({mutant.test})", flush=True)
     print(f"{len(tried) - len(survivors)} passed, {len(survivors)} failed")
     sys.exit(bool(survivors))
 
