@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick plan test mutants soak-resume bench-data bench-train bench-eval lint format ui clean
+.PHONY: help run quick plan test mutants soak-resume soak-register bench-data bench-train bench-eval bench-serve serve lint format ui clean
 
 help: ## say what each command does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ mutants: $(READY) ## break guards, masks, spans and hold-out on purpose: each mu
 soak-resume: $(READY) ## kill a training at twenty moments and compare its adapter with an undisturbed one's (ARGS=BASE)
 	@python -m tests.soak_resume $(ARGS)
 
+soak-register: $(READY) ## kill register and promote between any two calls to the registry (build/soak/register.json)
+	@python -m tests.soak_register $(ARGS)
+
 bench-data: $(READY) ## from source to token shards, beside the tokenizer alone and datasets.map (build/bench/data.json)
 	@python -m infra.bench_data
 
@@ -41,6 +44,12 @@ bench-train: $(READY) ## the training step, beside TRL's trainer on the same row
 
 bench-eval: $(READY) ## evaluation, beside stock lm-eval on five public benchmarks (build/bench/eval.json)
 	@python -m infra.bench_eval $(ARGS)
+
+bench-serve: $(READY) ## fifty clients at the server, beside a single one (build/bench/serve.json)
+	@python -m infra.bench_serve $(ARGS)
+
+serve: $(READY) ## answer with the champion at http://127.0.0.1:8000, as OpenAI's and MLflow's servers do (ARGS=--help)
+	@python -m tasks.serve run $(ARGS)
 
 lint: $(READY) ## style, types and templates
 	@ruff format --check . && ruff check . && mypy && python -m tasks.render lint

@@ -53,7 +53,11 @@ def pipeline(side_by_side: int = 2) -> dict[str, str]:
     for stage in plan.stages:
         if "ensure" in stage.meta:
             name = f"ensure {stage.address}"
-            ensure.with_options(name=name, task_run_name=name)(stage.meta["ensure"])
+            effect.with_options(name=name, task_run_name=name)(stage.meta["ensure"])
+    for stage in plan.stages:
+        if "gate" in stage.meta:
+            name = f"gate behind {stage.address}"
+            effect.with_options(name=name, task_run_name=name)(**stage.meta["gate"])
     return {address: str(state.name) for address, state in states.items()}
 
 
@@ -109,9 +113,11 @@ def run_stage(stage: graph.Stage, may_run: bool) -> State[Any]:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def ensure(command: str) -> None:
-    """Repair a stage's effect outside the graph."""
+def effect(command: str, artifact: str = "") -> None:
+    """Bring about an effect outside the graph, and put what it says of it on Prefect's page."""
     _stream(command.split())
+    if (page := Path(artifact)).is_file():
+        create_markdown_artifact(page.read_text(encoding="utf-8"), key=page.stem, description=command)
 
 
 def _repro(address: str) -> str:

@@ -19,13 +19,18 @@ def training_inputs(params: Params, base: Path, shards: Path) -> dict[str, Any]:
     return {
         "base": outputs.digest_path(base),
         "shards": outputs.digest_path(shards),
-        "params": {
-            "compute": params.compute.model_dump(mode="json"),
-            # How often checkpoints are written changes no byte, and a run may go on at another pace.
-            "train": params.train.model_dump(mode="json", exclude={"checkpoint_minutes"}),
-        },
+        "params": training_values(params),
         "code": {name: outputs.digest_path(settings.ROOT / name) for name in TRAINING_CODE},
         "versions": versions(),
+    }
+
+
+def training_values(params: Params) -> dict[str, Any]:
+    """The values that decide an adapter's bytes."""
+    return {
+        "compute": params.compute.model_dump(mode="json"),
+        # How often checkpoints are written changes no byte, and a run may go on at another pace.
+        "train": params.train.model_dump(mode="json", exclude={"checkpoint_minutes"}),
     }
 
 

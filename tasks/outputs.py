@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,11 +56,14 @@ def digest_path(path: Path) -> str:
             return hashlib.file_digest(content, "sha256").hexdigest()
     if not path.is_dir():
         raise FileNotFoundError(path)
-    whole_digest = hashlib.sha256()
     files = (file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
-    for file in sorted(files, key=lambda file: file.relative_to(path).as_posix()):
-        whole_digest.update(f"{file.relative_to(path).as_posix()}\0{digest_path(file)}\n".encode())
-    return whole_digest.hexdigest()
+    return digest_files({file.relative_to(path).as_posix(): digest_path(file) for file in files})
+
+
+def digest_files(digests: Mapping[str, str]) -> str:
+    """The digest of a folder that holds files of these relative names and digests."""
+    lines = (f"{name}\0{digests[name]}\n" for name in sorted(digests))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def keep_only(folder: Path, names: Collection[str]) -> None:

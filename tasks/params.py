@@ -320,6 +320,39 @@ class Register(Section):
     """The MLflow experiment of the training runs."""
 
 
+class Gate(Section):
+    """What a candidate must show to become the champion. It is judged outside the graph, so no stage depends on it.
+
+    Every bound is met by an interval of 95 %, never by a score alone.
+    """
+
+    policy: Literal["non_inferior", "superior"] = "non_inferior"
+    """Against the champion: no worse than `margin` on each of `measures`, or better on each of them."""
+    measures: list[Annotated[str, Field(min_length=1)]] = Field(default=["exact_match", "valid_answer"], min_length=1)
+    """The measures on which it must be better than its base, and that count against the champion.
+
+    Better is a mean over all benchmarks that have the measure whose interval lies above zero, with at least one
+    benchmark better and none worse after Holm's correction.
+    """
+    margin: float = Field(default=0.1, ge=0, le=1)
+    """How far below the champion the interval of such a mean may reach under `non_inferior`, in score."""
+    floor: float = Field(default=0.2, ge=0, le=1)
+    """How far the interval of any measure of any benchmark may reach below the base's and the champion's score.
+
+    Of measures beyond 1 it is a share of their score.
+    """
+    valid_answer: float | None = Field(default=0.3, ge=0, le=1)
+    """Share of valid answers at least, as a mean over a suite's benchmarks; null asks for none."""
+    stopped: float | None = Field(default=0.7, ge=0, le=1)
+    """Share of answers that the model ends itself at least, the same way; null asks for none."""
+    words: str | None = None
+    """A file of words, one a line, of which no generated answer may hold one; null looks for none."""
+    adapter_mib: float | None = Field(default=None, gt=0)
+    """Size of the adapter's weights at most, in MiB; null sets no bound."""
+    token_milliseconds: float | None = Field(default=None, gt=0)
+    """Milliseconds a generated token may take, measured on the machine of the gate; null measures nothing."""
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -331,6 +364,7 @@ class Params(Section):
     train: Train
     evaluate: Evaluate
     register_: Register = Field(alias="register")
+    gate: Gate = Gate()
 
     @model_validator(mode="after")
     def _suites_are_there(self) -> "Params":

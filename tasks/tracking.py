@@ -70,9 +70,10 @@ def training_run(experiment: str, fingerprint: str, params: Mapping[str, Any]) -
     if run is None:
         tags = {FINGERPRINT: fingerprint} | ({VARIANT: settings.experiment()} if settings.experiment() else {})
         run = api.create_run(experiment_id(api, experiment), tags=tags, run_name=f"train-{fingerprint[:8]}")
-        api.log_batch(run.info.run_id, params=[Param(name, str(value)) for name, value in dotted(params).items()])
     else:
         api.update_run(run.info.run_id, RunStatus.to_string(RunStatus.RUNNING))
+    # A run that goes on may have been killed before it had them; equal ones are no change.
+    api.log_batch(run.info.run_id, params=[Param(name, str(value)) for name, value in dotted(params).items()])
     try:
         yield TrainingRun(api, run.info.run_id, known=False)
     except BaseException:

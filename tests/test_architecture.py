@@ -138,9 +138,16 @@ def test_what_a_stage_grows_with_is_a_number_of_the_params(stage: str) -> None:
     assert all(values[key] > 0 and size > 0 for key, size in sizes.items())
 
 
-def test_every_section_of_the_params_is_some_stage_s() -> None:
+def test_every_section_of_the_params_is_some_stage_s_or_the_gate_s() -> None:
     used = {name.split(".")[0] for stage in stages().values() for name in stage["params"]}
-    assert used == {field.alias or name for name, field in Params.model_fields.items()}
+    assert used | {"gate"} == {field.alias or name for name, field in Params.model_fields.items()}
+    assert "gate" not in used  # it judges what stages made, beside the registry's state
+
+
+def test_the_gate_is_no_stage_and_one_stage_names_it() -> None:
+    commands = [stage["meta"]["gate"]["command"] for stage in stages().values() if "gate" in stage["meta"]]
+    assert commands == ["python -m tasks.promote run"]
+    assert "promote" not in stages()
 
 
 @pytest.mark.parametrize("stage", stages())

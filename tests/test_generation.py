@@ -31,13 +31,13 @@ def model(chat: Chat, tmp_path: Path) -> Any:
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many answers each step goes on with; lm-eval's own way takes none of these steps."""
     counted: list[int] = []
-    step = generation._step
+    step = generation.step
 
     def counting(engine: Any, tokens: Any, memory: Any) -> Any:
         counted.append(len(tokens))
         return step(engine, tokens, memory)
 
-    monkeypatch.setattr(generation, "_step", counting)
+    monkeypatch.setattr(generation, "step", counting)
     return counted
 
 

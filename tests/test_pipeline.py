@@ -122,7 +122,7 @@ def ask(server: str, what: str) -> list[dict[str, Any]]:
 
 
 def test_each_stage_is_a_task_run_of_its_name(task_runs: dict[str, tuple[datetime, datetime]]) -> None:
-    assert set(task_runs) == ALL | {"ensure register"}
+    assert set(task_runs) == ALL | {"ensure register", "gate behind register"}
 
 
 def test_base_evaluation_runs_beside_the_making_of_the_adapter(task_runs: dict[str, tuple[datetime, datetime]]) -> None:
@@ -138,6 +138,7 @@ def test_the_table_and_the_links_are_on_prefect_s_page(by_flow: tuple[Checkout, 
         ("train-mlflow-run", "markdown"),
         ("register-mlflow-model-version", "markdown"),
         ("register-report", "markdown"),
+        ("decision", "markdown"),
     } <= kinds
 
 

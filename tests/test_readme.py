@@ -44,12 +44,12 @@ def test_make_help_tells_every_command() -> None:
     assert all(f"make {command} " in told for command in re.findall(r"^([a-z-]+):.*## ", MAKEFILE, flags=re.MULTILINE))
 
 
-BLOCKS = re.findall(r"```yaml\n((?:ingest|model|render|train|evaluate):.*?)```", README, flags=re.DOTALL)
+BLOCKS = re.findall(r"```yaml\n((?:ingest|model|render|train|evaluate|gate):.*?)```", README, flags=re.DOTALL)
 
 
-def test_values_are_shown_for_data_model_adapter_and_validation() -> None:
+def test_values_are_shown_for_data_model_adapter_validation_and_gate() -> None:
     shown = {name for block in BLOCKS for name in yaml.safe_load(block)}
-    assert shown == {"ingest", "model", "render", "train", "evaluate"}
+    assert shown == {"ingest", "model", "render", "train", "evaluate", "gate"}
 
 
 @pytest.mark.parametrize("block", BLOCKS)

@@ -10,15 +10,17 @@ import pandas
 import polars
 import pytest
 from mlflow import MlflowClient
+from transformers import AutoModelForCausalLM
 
 from tasks import settings, tracking
 from tasks.chat import Chat
 from tasks.examples import Example, read_examples, write_examples
+from tasks.params import dotted
 from tasks.records import person_digest, write_records
 from tasks.register import __main__ as register
-from tasks.register import costs, registry, trained_on
+from tasks.register import costs, packages, registry, trained_on
 from tasks.render.templates import Template, render
-from tests.data_fixtures import record
+from tests.data_fixtures import ROOT, record
 from tests.project import Project
 
 EXPERIMENT = "instructflow"
@@ -46,15 +48,73 @@ def test_a_variant_of_a_sweep_is_not_registered(
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_a_version_answers_an_instruction_without_the_repository(in_project: Project, tmp_path: Path) -> None:
-    code = (
-        "import mlflow, sys; mlflow.set_tracking_uri(sys.argv[1]);"
-        "model = mlflow.pyfunc.load_model('models:/instructflow/1');"
-        "print(len(model.predict([{'instruction': 'Say it.'}], params={'max_new_tokens': 3})))"
-    )
+ELSEWHERE = """
+import importlib.util, json, sys
+import mlflow
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model("models:/instructflow@candidate")
+rows = [
+    {"instruction": "Say it."},
+    {"instruction": "Say it", "input": "twice."},
+    {"messages": [{"role": "user", "content": "Say it."}]},
+]
+answers = model.predict(rows, params={"max_new_tokens": 4})
+print(json.dumps([answers, importlib.util.find_spec("tasks") is None]))
+"""
+
+
+def test_a_version_answers_without_the_repository_instruction_input_or_conversation(
+    in_project: Project, tmp_path: Path
+) -> None:
     address = f"sqlite:///{in_project.root / 'mlflow.db'}"
-    done = subprocess.run([sys.executable, "-c", code, address], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1:] == ["1"], done.stderr
+    command = [sys.executable, "-I", "-c", ELSEWHERE, address]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    answers, apart = json.loads(done.stdout.splitlines()[-1])
+    assert apart
+    assert len(answers) == 3
+    assert answers[0] == answers[2]
+
+
+def test_versions_of_one_base_share_it_in_a_process(in_project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow.set_tracking_uri(f"sqlite:///{in_project.root / 'mlflow.db'}")
+    first = mlflow.pyfunc.load_model("models:/instructflow/1")
+    read: list[object] = []
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *words, **_: read.append(words))
+    second = mlflow.pyfunc.load_model("models:/instructflow/1")
+    row = [{"instruction": "Say it."}]
+    assert read == []
+    assert first.predict(row, params={"max_new_tokens": 3}) == second.predict(row, params={"max_new_tokens": 3})
+
+
+def test_the_base_is_logged_once_and_the_version_holds_the_adapter_alone(in_project: Project) -> None:
+    client = MlflowClient(f"sqlite:///{in_project.root / 'mlflow.db'}")
+    version = client.get_model_version("instructflow", "1")
+    lineage = json.loads((in_project.root / "reports/register/lineage.json").read_text())
+    own = client.get_logged_model(version.model_id)
+    [base] = client.search_logged_models([own.experiment_id], "name = 'base'")
+    assert base.tags[packages.BASE] == lineage["digests"]["base"]
+    weights = [path.name for path in Path(own.artifact_location.removeprefix("file://")).rglob("*.safetensors")]
+    assert weights == ["adapter_model.safetensors"]
+
+
+def test_a_version_s_requirements_are_those_of_the_lock_file(in_project: Project) -> None:
+    client = MlflowClient(f"sqlite:///{in_project.root / 'mlflow.db'}")
+    place = client.get_logged_model(client.get_model_version("instructflow", "1").model_id).artifact_location
+    wanted = (Path(place.removeprefix("file://")) / "requirements.txt").read_text().split()
+    assert set(wanted) <= set((ROOT / "requirements.lock").read_text().split())
+    names = {line.partition("==")[0] for line in wanted}
+    assert {"mlflow", "torch", "transformers", "peft", "jinja2", "tokenizers"} <= {name.lower() for name in names}
+    assert not {"prefect", "dvc", "lm_eval"} & names
+
+
+def test_scores_belong_to_the_logged_model_and_the_newest_version_is_the_candidate(in_project: Project) -> None:
+    client = MlflowClient(f"sqlite:///{in_project.root / 'mlflow.db'}")
+    version = client.get_model_version_by_alias("instructflow", "candidate")
+    metrics = {metric.key for metric in client.get_logged_model(version.model_id).metrics}
+    summary = json.loads((in_project.root / "reports/report/summary.json").read_text())
+    assert metrics == set(dotted(summary))
+    assert version.tags["instructflow.licences"] == "Apache-2.0"
 
 
 def test_the_served_prompt_is_the_trained_one(in_project: Project) -> None:

@@ -38,7 +38,7 @@ def answer(
     memory = Memory([len(prompt) for prompt in prompts], new_tokens, engine.device)
     answers: list[list[int]] = [[] for _ in prompts]
     waiting, done = list(range(len(prompts))), set[int]()
-    logits = _read(engine, prompts, memory)
+    logits = read(engine, prompts, memory)
     while True:
         tokens = logits.argmax(1)
         for number, token in zip(waiting, tokens.tolist(), strict=True):
@@ -52,10 +52,10 @@ def answer(
         if len(places) < KEPT * len(waiting):
             memory.keep(places)
             waiting, tokens = [waiting[place] for place in places], tokens[places]
-        logits = _step(engine, tokens, memory)
+        logits = step(engine, tokens, memory)
 
 
-def _step(engine: Engine, tokens: torch.Tensor, memory: Memory) -> torch.Tensor:
+def step(engine: Engine, tokens: torch.Tensor, memory: Memory) -> torch.Tensor:
     """The logits behind one more token of each answer, (answers, vocabulary)."""
     logits: torch.Tensor = engine.model(
         input_ids=tokens[None], position_ids=memory.lengths[None], rows=memory, use_cache=False
@@ -64,7 +64,7 @@ def _step(engine: Engine, tokens: torch.Tensor, memory: Memory) -> torch.Tensor:
     return logits[0]
 
 
-def _read(engine: Engine, prompts: list[list[int]], memory: Memory) -> torch.Tensor:
+def read(engine: Engine, prompts: list[list[int]], memory: Memory) -> torch.Tensor:
     """Put the prompts into `memory`; the logits behind each, (prompts, vocabulary)."""
     logits: dict[int, torch.Tensor] = {}
     for one in group([Question(prompt, [], [number]) for number, prompt in enumerate(prompts)]):

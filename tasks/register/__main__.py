@@ -1,6 +1,11 @@
-"""python -m tasks.register run | ensure | trained-on: the trained model as a version in MLflow, and what it saw."""
+"""python -m tasks.register run | ensure | verify | reproduce | diff | export | trained-on.
+
+The trained model as a version in MLflow, what it was made from, and whether that still holds.
+"""
 
 import json
+import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,24 +13,16 @@ import typer
 
 from tasks import console, errors, outputs, params, settings, tracking
 from tasks.errors import UserError
-from tasks.register import registry, trained_on
+from tasks.register import difference, export, registry, reproduce, stored, trained_on, verify
+from tasks.register.candidate import Candidate
+from tasks.register.chain import ADAPTER, BASE, BENCHMARKS, CHAIN, LINEAGE, REPORT, RESULTS
+from tasks.register.verify import State
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
-BASE, ADAPTER, REPORT = Path("models/base"), Path("models/tuned"), Path("reports/report")
-LINEAGE = Path("reports/register/lineage.json")
 TRAINED_ON = Path("reports/register/records.parquet")
 
-CHAIN = {
-    "records": Path("data/ingest"),
-    "templates": settings.ROOT / "tasks/render/templates",
-    "examples": Path("data/render/examples.parquet"),
-    "shards": Path("data/pack"),
-    "base": BASE,
-    "adapter": ADAPTER / "adapter_model.safetensors",
-    "report": REPORT,
-}
-"""The links from the records to the report, each told by its digest."""
+Address = Annotated[str, typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS", metavar="VERSION")]
 
 
 @app.callback()
@@ -57,7 +54,9 @@ def ensure() -> None:
     wanted = params.load().register_
     summary = json.loads((REPORT / "summary.json").read_text(encoding="utf-8"))
     made_from = json.loads(LINEAGE.read_text(encoding="utf-8"))
-    candidate = registry.Candidate(wanted.name, BASE, ADAPTER, REPORT, TRAINED_ON, made_from, params.dotted(summary))
+    candidate = Candidate(
+        wanted.name, BASE, ADAPTER, REPORT, RESULTS, BENCHMARKS, TRAINED_ON, made_from, params.dotted(summary)
+    )
     inputs, history = (
         json.loads((ADAPTER / name).read_text(encoding="utf-8")) for name in ("inputs.json", "history.json")
     )
@@ -88,6 +87,52 @@ def which_trained_on(
     console.summary(f"versions of {name} that trained on it", found or {"none": "no registered version"})
 
 
+@app.command("verify")
+def check(address: Address) -> None:
+    """Compute again what a version was made from, as far as tree, DVC's cache and git hold it; name what differs."""
+    with tempfile.TemporaryDirectory() as scratch:
+        checked = list(verify.links(tracking.client(), stored.read(tracking.client(), address, Path(scratch))))
+    console.summary(f"the chain of {address}", {link.name: f"{link.state}  {link.told}" for link in checked})
+    counts = {state: sum(link.state is state for link in checked) for state in State}
+    if broken := verify.first_broken(checked):
+        raise UserError(f"{address}: the chain breaks at: {broken.name} ({broken.told})")
+    print(f"{counts[State.SOUND]} links hold, {counts[State.UNKNOWN]} could not be looked at")
+
+
+@app.command("reproduce")
+def make_again(address: Address) -> None:
+    """Make a version's adapter again from its commit, in build/reproduce, and compare the SHA-256."""
+    folder = settings.BUILD / "reproduce"
+    with tempfile.TemporaryDirectory() as scratch:
+        version = stored.read(tracking.client(), address, Path(scratch))
+        recorded, again = version.made_from["digests"]["adapter"], reproduce.adapter(version, folder)
+    equal = "EQUAL" if recorded == again else "NOT EQUAL"
+    console.summary(f"{address} made again", {"recorded": recorded, "made again": again, "adapters": equal})
+    if recorded != again:
+        sys.exit(1)
+    reproduce.remove(folder)
+
+
+@app.command("diff")
+def differ(before: Address, after: Address) -> None:
+    """Tell what differs between two versions: data, templates, values, code and scores."""
+    api = tracking.client()
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        versions = stored.read(api, before, Path(one)), stored.read(api, after, Path(other))
+        found = list(difference.of(api, *versions))
+    told = {f"{item.kind}  {item.name}": f"{item.before} -> {item.after}" for item in found}
+    console.summary(f"{before} against {after}", told or {"nothing": "they are the same"})
+
+
+@app.command("export")
+def write_merged(address: Address, out: Annotated[Path, typer.Argument(help="The folder to write.")]) -> None:
+    """Write a version as one model: the adapter merged into its base, safetensors in hub layout."""
+    with tempfile.TemporaryDirectory() as scratch:
+        version = stored.read(tracking.client(), address, Path(scratch) / "version")
+        export.merged(version, out, Path(scratch))
+    print(f"{address} as one model in {out}")
+
+
 def lineage() -> dict[str, Any]:
     """What the model was made from: the fingerprint of its training and the digest of each link of the chain."""
     trained = json.loads((ADAPTER / "training.json").read_text(encoding="utf-8"))
@@ -97,6 +142,9 @@ def lineage() -> dict[str, Any]:
         "base": json.loads((BASE / "source.json").read_text(encoding="utf-8")),
         "data": json.loads((REPORT / "data.json").read_text(encoding="utf-8")),
         "digests": {name: outputs.digest_path(path) for name, path in CHAIN.items()},
+        "sources": {
+            name: outputs.digest_path(Path(source.path)) for name, source in params.load().ingest.sources.items()
+        },
     }
 
 

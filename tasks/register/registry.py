@@ -1,74 +1,47 @@
 """The MLflow registry: one version for each fingerprint, with what is needed to find data, params and commit."""
 
-import json
-import shutil
 import subprocess
-import tempfile
-import warnings
-from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag
+from mlflow.entities import LoggedModel, LoggedModelOutput, Metric
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
-from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
-from tasks import outputs, settings, tracking
-from tasks.register import costs
+from tasks import locks, settings, tracking
+from tasks.register import files, packages
+from tasks.register.candidate import Candidate
 
-SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec(DataType.string, "instruction")]),
-    outputs=Schema([ColSpec(DataType.string)]),
-    params=ParamSchema([ParamSpec("max_new_tokens", DataType.long, 256)]),
-)
-
-REQUIREMENTS = ("mlflow", "torch", "transformers", "peft", "accelerate", "safetensors")
-"""What a version needs to be loaded, pinned to what is installed now."""
-
+CANDIDATE = "candidate"
+"""The alias that names the newest version."""
 
 _DESCRIPTION = 5_000
 """Characters that MLflow's data base keeps of a version's description."""
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """What is about to become a version: its folders, its records, its lineage, its scores and its report."""
-
-    name: str
-    base: Path
-    adapter: Path
-    report: Path
-    trained_on: Path
-    lineage: dict[str, Any]
-    scores: dict[str, float]
-
-    @property
-    def fingerprint(self) -> str:
-        """The hash over everything that went into the model."""
-        return str(self.lineage["fingerprint"])
-
-
 def ensure_version(candidate: Candidate, run: tracking.TrainingRun) -> tuple[ModelVersion, bool]:
-    """The version of this fingerprint, and whether it was made now."""
-    found = find_version(run.client, candidate.name, candidate.fingerprint)
-    if found is not None:
-        return found, False
-    run.client.log_batch(run.id, metrics=[_metric(name, value) for name, value in candidate.scores.items()])
-    log_files(candidate, run)
-    run.client.log_inputs(run.id, [dataset(candidate)])
-    model = log_model(candidate, run)
+    """The version of this fingerprint, and whether it was made now.
+
+    What an earlier call that was killed had begun is finished. The alias `candidate` names the newest version.
+    """
+    with locks.registry():
+        found = find_version(run.client, candidate.name, candidate.fingerprint)
+        version = found or make_version(candidate, run)
+        name_newest(run.client, candidate.name)
+    return version, found is None
+
+
+def make_version(candidate: Candidate, run: tracking.TrainingRun) -> ModelVersion:
+    """Every step leaves what it finds done, and the version comes last."""
+    files.log_all(candidate, run)
+    model = ensure_model(candidate, run)
     try:
         run.client.create_registered_model(candidate.name)
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
-    version = run.client.create_model_version(
+    return run.client.create_model_version(
         candidate.name,
         model.model_uri,
         run.id,
@@ -76,7 +49,30 @@ def ensure_version(candidate: Candidate, run: tracking.TrainingRun) -> tuple[Mod
         model_id=model.model_id,
         description=description(candidate.report / "report.md"),
     )
-    return version, True
+
+
+def ensure_model(candidate: Candidate, run: tracking.TrainingRun) -> LoggedModel:
+    """The logged model of this fingerprint: adapter and code, the base's address, and the scores that belong to it."""
+    experiment = run.client.get_run(run.id).info.experiment_id
+    digest = candidate.lineage["digests"]["base"]
+    base = packages.ensure_base(run.client, experiment, candidate.base, digest)
+    own = {tracking.FINGERPRINT: candidate.fingerprint}
+    logged = packages.started(run.client, experiment, "model", own, run.id)
+    folder = f"artifacts/{candidate.base.name}"
+    config = {"base": base, "folder": folder, "digest": digest, "fingerprint": candidate.fingerprint}
+    card = (candidate.report / "MODEL_CARD.md").read_text(encoding="utf-8")
+    packages.upload(run.client, logged, {"adapter": candidate.adapter}, config, card)
+    told = [Metric(name, value, 0, 0, logged.model_id, run_id=run.id) for name, value in candidate.scores.items()]
+    run.client.log_batch(run.id, metrics=told)
+    run.client.log_outputs(run.id, [LoggedModelOutput(logged.model_id, 0)])
+    return logged
+
+
+def name_newest(client: MlflowClient, name: str) -> None:
+    """Let the alias `candidate` name the version with the highest number."""
+    newest = max(client.search_model_versions(f"name = '{name}'"), key=lambda version: int(version.version))
+    if client.get_registered_model(name).aliases.get(CANDIDATE) != str(newest.version):
+        client.set_registered_model_alias(name, CANDIDATE, str(newest.version))
 
 
 def find_version(client: MlflowClient, name: str, fingerprint: str) -> ModelVersion | None:
@@ -88,8 +84,14 @@ def find_version(client: MlflowClient, name: str, fingerprint: str) -> ModelVers
 
 def tags(candidate: Candidate) -> dict[str, str]:
     """What a version is found by: fingerprint, digests of everything it was made from, and the commit."""
-    digests = {f"instructflow.{name}": value for name, value in candidate.lineage["digests"].items()}
-    return {tracking.FINGERPRINT: candidate.fingerprint, **digests, **commit()}
+    lineage = candidate.lineage
+    digests = {f"instructflow.{name}": value for name, value in lineage["digests"].items()}
+    told = {
+        "instructflow.base_model": f"{lineage['base']['name']} {lineage['base']['revision']}",
+        "instructflow.licences": ", ".join(sorted(lineage["data"]["licences"])),
+        "instructflow.dvc_data": files.dvc_digest(Path("data/pack")),
+    }
+    return {tracking.FINGERPRINT: candidate.fingerprint, **digests, **told, **commit()}
 
 
 def description(report: Path) -> str:
@@ -115,61 +117,6 @@ def commit() -> dict[str, str]:
         return {}
 
 
-def log_model(candidate: Candidate, run: tracking.TrainingRun) -> Any:
-    """Store base, adapter and the code that serves them under the run."""
-    mlflow.set_tracking_uri(settings.tracking_uri())
-    with mlflow.start_run(run_id=run.id), warnings.catch_warnings():
-        # MLflow asks for an input example beside the signature, and would answer it with the model to check it.
-        warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
-        return mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(Path(__file__).with_name("served.py")),
-            artifacts={"base": str(candidate.base), "adapter": str(candidate.adapter)},
-            signature=SIGNATURE,
-            pip_requirements=[f"{name}=={metadata.version(name).split('+')[0]}" for name in REQUIREMENTS],
-        )
-
-
-def log_files(candidate: Candidate, run: tracking.TrainingRun) -> None:
-    """Store the report with what it cost, the lineage, the params, DVC's lock, and the tree's difference."""
-    log_report(candidate.report, run)
-    with tempfile.TemporaryDirectory() as scratch:
-        outputs.write_json(Path(scratch) / "lineage.json", candidate.lineage)
-        shutil.copyfile(candidate.trained_on, Path(scratch) / "records.parquet")
-        difference = subprocess.run(["git", "diff", "HEAD"], cwd=settings.ROOT, capture_output=True).stdout
-        (Path(scratch) / "tree.diff").write_bytes(difference)
-        run.client.log_artifacts(run.id, scratch, "lineage")
-    for name in ("params.yaml", "dvc.lock"):
-        if Path(name).is_file():
-            run.client.log_artifact(run.id, name, "lineage")
-
-
-def log_report(report: Path, run: tracking.TrainingRun) -> None:
-    """Store the report; the page there tells what the stages cost on this machine, too."""
-    with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(shutil.copytree(report, Path(scratch) / "report"))
-        page = copy / "report.html"
-        page.write_text(costs.added(page.read_text(encoding="utf-8"), settings.BUILD / "timings"), encoding="utf-8")
-        run.client.log_artifacts(run.id, str(copy), "report")
-
-
-def dataset(candidate: Candidate) -> DatasetInput:
-    """The training examples as MLflow's data set: where DVC keeps them, their digest and the sources' cards."""
-    examples = candidate.lineage["digests"]["examples"]
-    entity = Dataset(
-        name=f"{candidate.name}-examples",
-        digest=examples[:16],
-        source_type="dvc",
-        source=json.dumps({"path": "data/render/examples.parquet", "sha256": examples}),
-        profile=json.dumps(candidate.lineage["data"]),
-    )
-    return DatasetInput(entity, [InputTag("mlflow.data.context", "training")])
-
-
 def page(candidate: Candidate, version: ModelVersion) -> str:
     """The address of the version's page."""
     return f"{settings.tracking_page()}/#/models/{candidate.name}/versions/{version.version}"
-
-
-def _metric(name: str, value: float) -> mlflow.entities.Metric:
-    return mlflow.entities.Metric(name, value, 0, 0)
