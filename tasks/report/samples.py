@@ -12,6 +12,10 @@ NAMES = {
     "accuracy": ("rank accuracy", "the option that the model finds most likely is the right one"),
     "exact_match": ("exact answer", "the text that it generates is the right answer"),
     "valid_answer": ("valid answer", "the text that it generates is one of the options at all"),
+    "stopped": ("ended by itself", "the model ended its answer, no limit and no stop text did"),
+    "consistency": ("same answer in other wordings", "the share of the other wordings in which it answers the same"),
+    "followed": ("all demands met", "the answer does all that the prompt demands of its form, as a program finds"),
+    "share_followed": ("share of demands met", "how many of the prompt's demands on its form the answer meets"),
 }
 """Measures that have a name for people beside their own, and what it means. Others go by their own."""
 
