@@ -19,11 +19,14 @@ NAMES = {
 }
 """Measures that have a name for people beside their own, and what it means. Others go by their own."""
 
+EVERY_WORDING = "templates"
+"""The form that asks a few documents in every wording."""
+
 FORMS = {
     "rank": "",
     "generate": "",
     "unlisted": "options not listed",
-    "templates": "the same documents in every wording",
+    EVERY_WORDING: "",
 }
 """How a held-out cluster's task is asked, the last part of a benchmark's name, and what of it is worth saying."""
 
