@@ -20,6 +20,7 @@ FORMS = {
     "generate": "",
     "unlisted": "options not listed",
     "templates": "the same documents in every wording",
+    "named": "asked by the task's name",
 }
 """How a held-out cluster's task is asked, the last part of a benchmark's name, and what of it is worth saying."""
 
