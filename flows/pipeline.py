@@ -39,13 +39,14 @@ RAN, UNCHANGED, RESTORED = "Ran", "Unchanged", "Restored from cache"
 
 
 @flow(name="pipeline", description="Every stage of dvc.yaml once; unchanged ones are passed over.")
-def pipeline(side_by_side: int = 2) -> dict[str, str]:
+def pipeline(side_by_side: int = 2, until: str | None = None) -> dict[str, str]:
     """Bring every stage up to date and make sure that effects outside the graph are there.
 
-    Returns what became of each stage. Raises UserError that names the stages that failed.
+    `until` is the role of the stage that the run ends with, or None. Returns what became of each stage. Raises
+    UserError that names the stages that failed.
     """
     preflight.load()
-    plan = graph.plan()
+    plan = planned(until)
     states = run_in_order(plan, side_by_side)
     failed = [stage.address for stage in plan.stages if not _succeeded(states, stage.address)]
     if failed:
@@ -55,6 +56,11 @@ def pipeline(side_by_side: int = 2) -> dict[str, str]:
             name = f"ensure {stage.address}"
             ensure.with_options(name=name, task_run_name=name)(stage.meta["ensure"])
     return {address: str(state.name) for address, state in states.items()}
+
+
+def planned(until: str | None) -> graph.Plan:
+    """The plan of all stages, or of those up to the one of a role."""
+    return graph.up_to(graph.plan(), until) if until else graph.plan()
 
 
 def run_in_order(plan: graph.Plan, side_by_side: int) -> dict[str, State[Any]]:
@@ -155,19 +161,21 @@ def _publish(stage: graph.Stage) -> None:
         create_link_artifact(address, link_text=name, key=f"{key}-{slug}", description=name)
 
 
-def start_server() -> None:
-    """Start Prefect's temporary server, where no other is named, out of reach of Ctrl-C.
+def start_server() -> str:
+    """Start Prefect's temporary server, where no other is named, out of reach of Ctrl-C; returns the address.
 
     A terminal sends that to all processes, and a flow whose server is gone asks for it for a minute. A signal that is
     blocked when a process starts stays blocked in it; Prefect ends this server by another one.
     """
-    if PREFECT_API_URL.value():
-        return
+    if named := PREFECT_API_URL.value():
+        return str(named)
+    server = SubprocessASGIServer()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        SubprocessASGIServer().start()
+        server.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return server.api_url
 
 
 class _WithoutTraceback(logging.Filter):
@@ -178,6 +186,12 @@ class _WithoutTraceback(logging.Filter):
         if record.exc_info and record.exc_info[0] and issubclass(record.exc_info[0], UserError):
             record.exc_info = None
         return True
+
+
+def without_tracebacks() -> None:
+    """Let Prefect's loggers tell a user's mistake in one line."""
+    for name in ("prefect.task_runs", "prefect.flow_runs"):
+        logging.getLogger(name).addFilter(_WithoutTraceback())
 
 
 def _links(stage: graph.Stage) -> dict[str, str]:
@@ -191,21 +205,21 @@ app = typer.Typer(help=__doc__, pretty_exceptions_enable=False)
 @app.command()
 def main(
     side_by_side: Annotated[int, typer.Option(help="Stages that may run at the same time.", min=1)] = 2,
+    until: Annotated[str | None, typer.Option(help="The role in dvc.yaml of the stage to end with.")] = None,
 ) -> None:
     """Bring every stage of dvc.yaml up to date, in graph order."""
     preflight.load()  # here too, so that a wrong file is refused before a server starts
-    for name in ("prefect.task_runs", "prefect.flow_runs"):
-        logging.getLogger(name).addFilter(_WithoutTraceback())
+    without_tracebacks()
     runner: Any = ThreadPoolTaskRunner(max_workers=side_by_side)
     start_server()
     try:
-        became = pipeline.with_options(task_runner=runner)(side_by_side)
+        became = pipeline.with_options(task_runner=runner)(side_by_side, until)
     except KeyboardInterrupt:
         print("stopped by Ctrl-C; the same command again goes on from there", file=sys.stderr, flush=True)
         raise
     console = Console()
     links: dict[str, str] = {}
-    for stage in graph.plan().stages:
+    for stage in planned(until).stages:
         if (page := Path(stage.meta.get("artifact", ""))).is_file():
             console.print(page.read_text(encoding="utf-8"), markup=False, soft_wrap=True)
         links |= _links(stage)

@@ -1,0 +1,175 @@
+"""A comparison through its real tools, at the size of a tiny model: stopped, killed, gone on with, and kept."""
+
+import csv
+import io
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from tasks import tracking
+from tests import prefect_server, tiny
+from tests.checkout import Checkout, checkout, outside, ran
+
+pytestmark = pytest.mark.timeout(600)
+
+GRID = {
+    "reference": "instructions",
+    "seeds": [17],
+    "common": {"render": {"forms": ["generate", "named"]}},
+    "variants": {
+        "instructions": {},
+        "bare": {"render": {"wording": "none"}},
+        "wrong": {"pack": {"row_tokens": 16}},
+    },
+}
+RUNS = ["tiny-instructions-s17", "tiny-bare-s17"]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A checkout in which a grid is compared, and what each of its comparisons printed."""
+
+    made: Checkout
+    server: str
+    stopped: str
+    killed: str
+    finished: str
+
+    @property
+    def home(self) -> Path:
+        """Where the runs' checkouts are."""
+        return self.made.root / "build/compare/tiny"
+
+    def log(self, name: str) -> str:
+        """What a run said at its last time."""
+        return (self.home / f"{name}.log").read_text()
+
+    def lock(self) -> dict[str, object]:
+        """The stages in the checkout's dvc.lock."""
+        stages: dict[str, object] = yaml.safe_load((self.made.root / "dvc.lock").read_text())["stages"]
+        return stages
+
+
+def compare(made: Checkout, server: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.compare", "tiny.yaml"],
+        cwd=made.root,
+        env={**outside(), "PREFECT_API_URL": server},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def until(process: subprocess.Popen[str], sign: str) -> str:
+    """What the process prints up to a line that holds the sign."""
+    lines: list[str] = []
+    for line in process.stdout or ():
+        lines.append(line)
+        if sign in line:
+            return "".join(lines)
+    raise AssertionError("".join(lines)[-4000:])
+
+
+def ended(process: subprocess.Popen[str], status: int) -> str:
+    """What the process prints until it ends, which it does with this status."""
+    output = process.communicate(timeout=500)[0]
+    assert process.returncode == status, output[-4000:]
+    return output
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with prefect_server.started(tmp_path_factory.mktemp("prefect")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory, server: str) -> Compared:
+    """A comparison that was stopped by Ctrl-C, then killed in its first training, and then let be."""
+    made = checkout(tmp_path_factory.mktemp("compared"), tiny.write(tmp_path_factory.mktemp("model") / "tiny"))
+    (made.root / "tiny.yaml").write_text(yaml.safe_dump(GRID, sort_keys=False))
+    made.commit("first")
+    process = compare(made, server)
+    stopped = until(process, "Running stage")
+    process.send_signal(signal.SIGINT)
+    stopped += ended(process, 130)
+    process = compare(made, server)
+    killed = until(process, "Running stage 'train'")
+    for one in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+        one.kill()
+    process.communicate()
+    return Compared(made, server, stopped, killed, ended(compare(made, server), 1))
+
+
+def test_ctrl_c_ends_the_runs_too_and_tells_how_to_go_on(compared: Compared) -> None:
+    assert "the same command again goes on from there" in compared.stopped
+    assert "Traceback" not in compared.stopped
+
+
+def test_after_a_kill_only_what_was_missing_is_computed(compared: Compared) -> None:
+    assert "fetch" in ran(compared.stopped + compared.killed)
+    assert ran(compared.log(RUNS[0])) <= {"train", "evaluate@base-inference", "evaluate@tuned-inference", "report"}
+
+
+def test_what_variants_share_is_computed_by_the_first_one_alone(compared: Compared) -> None:
+    assert ran(compared.log(RUNS[1])) == {"render", "pack", "train", "evaluate@tuned-inference", "report"}
+
+
+def test_one_that_fails_costs_no_other_and_is_told_at_the_end(compared: Compared) -> None:
+    last = compared.finished[compared.finished.index("1 of 3 runs failed, the others are kept") :]
+    assert re.search(r"tiny-wrong-s17: .*no example of .* fits into 16 tokens", last)
+    assert "Traceback" not in last
+    assert "1 run of this grid failed" in (compared.made.root / "reports/compare/tiny/answer.md").read_text()
+
+
+def test_variants_are_experiments_and_comparable_runs_and_no_versions(compared: Compared) -> None:
+    made = compared.made
+    shown = csv.DictReader(io.StringIO(made.run("dvc", "exp", "show", "--csv")))
+    wordings = {row["Experiment"]: row["render.wording"] for row in shown if row["typ"].startswith("branch")}
+    assert wordings == {RUNS[0]: "", RUNS[1]: "none"}
+    api = MlflowClient(f"sqlite:///{made.root / 'mlflow.db'}")
+    found = {run.data.tags[tracking.VARIANT]: run for run in api.search_runs(["1"])}
+    assert sorted(found) == sorted(RUNS)
+    assert {run.data.params["variant"] for run in found.values()} == {"instructions", "bare"}
+    assert all("held_out_exact_answer" in run.data.metrics for run in found.values())
+    assert made.versions() == []
+
+
+def test_a_second_call_computes_nothing_and_gives_the_same_answer(compared: Compared) -> None:
+    made = compared.made
+    (made.root / "tiny.yaml").write_text(
+        yaml.safe_dump(GRID | {"variants": {"instructions": {}, "bare": {"render": {"wording": "none"}}}})
+    )
+    outputs = [ended(compare(made, compared.server), 0) for _ in range(2)]
+    assert all("Nothing was computed." in output for output in outputs)
+    assert outputs[0] == outputs[1]
+
+
+def test_a_changed_tree_is_refused_with_the_remedy(compared: Compared) -> None:
+    made = compared.made
+    path = made.root / "tasks/errors.py"
+    sound = path.read_text()
+    path.write_text(sound + "\n")
+    assert "changed since the last commit: tasks/errors.py; commit first" in ended(compare(made, compared.server), 1)
+    path.write_text(sound)
+
+
+def test_a_variant_is_repeated_to_the_byte_from_its_experiment(compared: Compared) -> None:
+    made = compared.made
+    made.run("dvc", "exp", "apply", RUNS[1])
+    assert yaml.safe_load((made.root / "params.yaml").read_text())["render"]["wording"] == "none"
+    lock = compared.lock()
+    assert ran(made.run("dvc", "repro", "report")) == set()
+    made.run("dvc", "repro", "--force", "--single-item", "train")
+    made.run("dvc", "repro", "--force", "--single-item", "evaluate@tuned-inference")
+    assert compared.lock() == lock
