@@ -6,6 +6,7 @@ beside it. When the run has ended, the checkout is kept as a DVC experiment, who
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -44,6 +45,11 @@ class Checkout:
         """Notes that the run is kept, and as what."""
         return self.folder.with_name(f"{self.folder.name}.json")
 
+    @property
+    def ready(self) -> Path:
+        """DVC's own settings of the checkout, which come when it is laid out."""
+        return self.folder / ".dvc" / "config.local"
+
     def is_kept(self) -> bool:
         """Whether this very run is an experiment already, and what it wrote is still here."""
         if not self.note.is_file() or not self.folder.is_dir():
@@ -52,23 +58,30 @@ class Checkout:
         return bool(noted == self._kept(experiment(self.run.name)))
 
     def prepare(self) -> None:
-        """Bring the folder to the commit and the params; what an interrupted run left there stays.
+        """Make the folder ready to run in; what an interrupted run left there stays.
 
         Raises UserError where a path of the params cannot be reached from it.
         """
-        if (self.folder / ".git").exists() and _git("rev-parse", "HEAD", cwd=self.folder) != self.commit:
-            _git("checkout", "--quiet", "--force", "--detach", self.commit, cwd=self.folder)
-        elif not (self.folder / ".git").exists():
+        self.lay_out()
+        # Models are the same in many checkouts: links to the cache cost nothing.
+        cache = Path(run(["dvc", "cache", "dir"])).resolve()
+        config = f'[cache]\n    dir = {cache}\n    type = "reflink,hardlink,copy"\n'
+        self.ready.write_text(config, encoding="utf-8")
+        if tracked := git("ls-files", "*.dvc", cwd=self.folder).splitlines():
+            run(["dvc", "checkout", *tracked], self.folder)
+        self.link()
+
+    def lay_out(self) -> None:
+        """Bring the folder to the commit and the params; one that was only half laid out is made anew."""
+        if not self.ready.is_file():
+            shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            _git("worktree", "prune")
-            _git("worktree", "add", "--quiet", "--force", "--detach", str(self.folder), self.commit)
+            git("worktree", "prune")
+            git("worktree", "add", "--quiet", "--force", "--detach", str(self.folder), self.commit)
+        elif git("rev-parse", "HEAD", cwd=self.folder) != self.commit:
+            git("checkout", "--quiet", "--force", "--detach", self.commit, cwd=self.folder)
         with outputs.whole(self.folder / "params.yaml") as scratch:
             scratch.write_text(yaml.safe_dump(self.values, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        cache = run(["dvc", "cache", "dir"])
-        # Models are the same in many checkouts: links to the cache cost nothing.
-        config = f'[cache]\n    dir = {Path(cache).resolve()}\n    type = "reflink,hardlink,copy"\n'
-        (self.folder / ".dvc" / "config.local").write_text(config, encoding="utf-8")
-        self._link()
 
     def keep(self, last: str) -> None:
         """Keep what the folder holds as a DVC experiment of the user's commit; `last` is the stage it ran up to."""
@@ -83,11 +96,8 @@ class Checkout:
     def _kept(self, saved: str) -> dict[str, str]:
         return {"commit": self.commit, "params": digest(self.values), "experiment": saved}
 
-    def _link(self) -> None:
+    def link(self) -> None:
         """Let each relative path of the params lead where it leads from the repository."""
-        tracked = _git("ls-files", "*.dvc", cwd=self.folder).splitlines()
-        if tracked:
-            run(["dvc", "checkout", *tracked], self.folder)
         here = self.folder.parent.absolute()
         for key, path in paths(params.check(self.values, self.folder / "params.yaml")).items():
             place = Path(os.path.normpath(self.folder.absolute() / path))
@@ -119,10 +129,10 @@ def paths(wanted: Params) -> dict[str, Path]:
 def committed() -> str:
     """The user's commit. Raises UserError where what a run needs was changed since: experiments belong to a commit."""
     try:
-        commit = _git("rev-parse", "--verify", "--quiet", "HEAD")
+        commit = git("rev-parse", "--verify", "--quiet", "HEAD")
     except UserError as error:
         raise UserError("no commit yet: a variant is kept as an experiment of a commit; commit first") from error
-    lines = _git("status", "--porcelain", "--untracked-files=all", "--", ":/", ":(exclude)dvc.lock").splitlines()
+    lines = git("status", "--porcelain", "--untracked-files=all", "--", ":/", ":(exclude)dvc.lock").splitlines()
     changed = [line[3:] for line in lines if not line.startswith("??") or line[3:].startswith(("tasks/", "flows/"))]
     if changed:
         told = ", ".join(changed[:5]) + " ..." * (len(changed) > 5)
@@ -132,8 +142,8 @@ def committed() -> str:
 
 def experiment(name: str) -> str:
     """The commit of the experiment of this name on the user's commit, or nothing."""
-    head = _git("rev-parse", "HEAD")
-    return _git("for-each-ref", "--format=%(objectname)", f"refs/exps/{head[:2]}/{head[2:]}/{name}")
+    head = git("rev-parse", "HEAD")
+    return git("for-each-ref", "--format=%(objectname)", f"refs/exps/{head[:2]}/{head[2:]}/{name}")
 
 
 def run(command: list[str], cwd: Path = Path()) -> str:
@@ -146,5 +156,6 @@ def run(command: list[str], cwd: Path = Path()) -> str:
     return done.stdout.rstrip("\n")
 
 
-def _git(*words: str, cwd: Path = Path()) -> str:
+def git(*words: str, cwd: Path = Path()) -> str:
+    """What a git command printed. Raises UserError where it failed."""
     return run(["git", *words], cwd)

@@ -117,6 +117,12 @@ def test_equal_models_are_not_told_apart() -> None:
     assert {one.p for one in found.differences} == {1.0}
 
 
+def test_p_is_corrected_for_all_comparisons() -> None:
+    found = told(benchmark({BASE: [0.2], "instructions": [0.6, 0.6], "bare": [0.2, 0.2]}))
+    smallest = min(one.p for one in found.differences)
+    assert smallest == pytest.approx(len(found.differences) * 2 / (scores.RESAMPLES + 1))
+
+
 def test_the_conclusion_says_that_instruction_tuning_helped_and_that_it_was_the_instructions() -> None:
     found = told(benchmark({BASE: [0.2], "bare": [0.3, 0.31], "instructions": [0.6, 0.61]}), bare="none")
     first, second, *_ = conclusions.sentences(found)

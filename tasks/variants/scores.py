@@ -22,8 +22,14 @@ from tasks.variants.grid import BASE, Run
 
 RESAMPLES = 4_000
 
-SHARES = {"acc": "accuracy", "accuracy": "accuracy", "exact_match": "exact_match", "valid_answer": "valid_answer"}
-"""The measures that are compared, by the names that lm-eval or this project has for them: shares of documents."""
+MEASURES = {
+    "exact_match": "exact answer",
+    "valid_answer": "valid answer",
+    "accuracy": "rank accuracy",
+    "acc": "rank accuracy",
+    "rouge_l": "ROUGE-L",
+}
+"""The measures that are compared, by the names that results have for them; all are from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -110,14 +116,14 @@ def _of_suite(left_out: str, suite: str, runs: Sequence[Run], home: Path) -> lis
     found = []
     for benchmark, measure in sorted(base):
         name, form = samples.asked(benchmark, suite)
-        if measure not in SHARES or form == "templates":
+        if measure not in MEASURES or form == "templates":
             continue
         keys = sorted(base[benchmark, measure])
         own: dict[str, list[list[float]]] = {BASE: [_in_order(base[benchmark, measure], keys, suite, runs[0])]}
         for run in runs:
             told = tables[run.name].get((benchmark, measure), {})
             own.setdefault(run.variant, []).append(_in_order(told, keys, suite, run))
-        measured = ", ".join(filter(None, (samples.spoken(SHARES[measure]), FORMS.get(form))))
+        measured = ", ".join(filter(None, (MEASURES[measure], FORMS.get(form))))
         groups = np.unique(np.array(samples.groups(keys, known)), return_inverse=True)[1]
         scores = {variant: np.array(rows) for variant, rows in own.items()}
         found.append(Benchmark(left_out, suite, name, measured, groups, scores))
@@ -136,12 +142,12 @@ def _results(home: Path, run: Run, model: str) -> Path:
 
 def _resampled(one: Benchmark, number: int) -> dict[str, Numbers]:
     """Each variant's mean score by resample and seed, (RESAMPLES + 1, seeds); the first row is of all documents."""
-    sizes = np.bincount(one.groups)
-    rng = np.random.default_rng([0, number])
+    groups = one.groups
+    sizes, rng = np.bincount(groups), np.random.default_rng([0, number])
     drawn = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), RESAMPLES)
     times = np.vstack([np.ones(len(sizes), np.int64), drawn])
     return {
-        variant: times @ np.array([np.bincount(one.groups, weights=row) for row in rows]).T / (times @ sizes)[:, None]
+        variant: times @ np.array([np.bincount(groups, weights=row) for row in rows]).T / (times @ sizes)[:, None]
         for variant, rows in one.scores.items()
     }
 

@@ -18,7 +18,7 @@ from tasks.variants.scores import Resampled
 
 Json = dict[str, Any]
 
-TESTED = ("exact answer", "valid answer", "rank accuracy")
+TESTED = ("exact answer", "valid answer", "rank accuracy", "ROUGE-L")
 """What is tested: with instructions, over all held-out clusters."""
 
 
