@@ -14,7 +14,6 @@ from typing import Any
 
 import yaml
 
-from flows import compare
 from tasks import errors, outputs, sheets
 from tasks.errors import UserError
 from tasks.ingest.formats import superni
@@ -44,6 +43,8 @@ def main(arguments: list[str]) -> None:
     data, home = Path(arguments[0]).resolve(), BUILD / "superni"
     with outputs.whole_folder(home / SUITE) as folder:
         write_suite(data, folder)
+    from flows import compare  # here, since Prefect takes seconds to import
+
     compare.main(write_grid(data, home))
 
 
