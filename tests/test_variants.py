@@ -80,7 +80,9 @@ def told(*benchmarks: Benchmark, **wordings: str) -> Story:
     means = scores.means(benchmarks)
     names = [name for name in benchmarks[0].scores if name != BASE]
     trained = [
-        Trained(name, {"render.wording": wordings[name]} if name in wordings else {}, 2, 5, 50, {"topic": 5}, 0, 1, 0.5)
+        Trained(
+            name, {"render.wording": wordings[name]} if name in wordings else {}, 2, 5, 50, {"topic": 5}, 1, 0, 1, 0.5
+        )
         for name in names
     ]
     differences = story.differences(means, "instructions")
@@ -154,7 +156,7 @@ def test_the_conclusion_tells_form_from_right_answers() -> None:
 def test_a_curve_is_of_the_variants_that_change_nothing_else() -> None:
     found = told(benchmark({BASE: [0.2], "instructions": [0.5], "one": [0.3], "bare": [0.2]}), bare="none")
     one = next(number for number, trained in enumerate(found.trained) if trained.name == "one")
-    found.trained[one] = Trained("one", {"render.clusters": 1}, 2, 5, 50, {"topic": 5}, 0, 1, None)
+    found.trained[one] = Trained("one", {"render.clusters": 1}, 2, 5, 50, {"topic": 5}, 1, 0, 1, None)
     assert page.curves(found) == {"clusters": [(1.0, "one"), (1.0, "instructions")]}
 
 

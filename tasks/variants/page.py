@@ -3,7 +3,7 @@
 from tasks.report import page as markdown
 from tasks.variants import conclusions, published
 from tasks.variants.grid import BASE
-from tasks.variants.story import TESTED, Story
+from tasks.variants.story import TESTED, Story, Trained
 
 Table = list[list[str]]
 """Rows of cells; the first one is the head."""
@@ -78,7 +78,7 @@ def curves(story: Story) -> dict[str, list[tuple[float, str]]]:
     """
     found: dict[str, list[tuple[float, str]]] = {}
     for name in ("clusters", "templates"):
-        points = [(float(one.changes[f"render.{name}"]), one.name) for one in story.trained if _only(one.changes, name)]
+        points = [(_place(one, name), one.name) for one in story.trained if _only(one.changes, name)]
         if points:
             found[name] = [*sorted(points), (_most(story, name, points), story.reference)]
     return found
@@ -91,7 +91,11 @@ def _only(changes: dict[str, object], name: str) -> bool:
 def _most(story: Story, name: str, points: list[tuple[float, str]]) -> float:
     """Where the reference stands: at its clusters; of templates it has all, which is drawn behind the last number."""
     [reference] = [one for one in story.trained if one.name == story.reference]
-    return float(len(reference.clusters)) if name == "clusters" else 1.5 * max(points)[0]
+    return reference.breadth if name == "clusters" else 1.5 * max(points)[0]
+
+
+def _place(trained: Trained, name: str) -> float:
+    return trained.breadth if name == "clusters" else float(trained.changes[f"render.{name}"])
 
 
 def _score(story: Story, measured: str, suite: str, variant: str) -> str:

@@ -24,7 +24,10 @@ TESTED = ("exact answer", "valid answer", "rank accuracy", "ROUGE-L")
 
 @dataclass(frozen=True)
 class Trained:
-    """A variant's trainings, as means over them; `changes` are its own, by dotted path."""
+    """A variant's trainings, as means over them; `changes` are its own, by dotted path.
+
+    `breadth` is how many clusters one of them was trained on; `clusters` are those of all.
+    """
 
     name: str
     changes: Json
@@ -32,6 +35,7 @@ class Trained:
     examples: float
     tokens: float
     clusters: dict[str, float]
+    breadth: float
     few_shot: float
     options: float
     validation_loss: float | None
@@ -133,6 +137,7 @@ def _trained(name: str, grid: Grid, runs: Sequence[Run], home: Path) -> Trained:
         examples=_mean([one["got"] for one in mixtures]),
         tokens=_mean([tokens(home / run.name, one) for run, one in zip(runs, trainings, strict=True)]),
         clusters=dict(sorted(clusters.items(), key=lambda item: (-item[1], item[0]))),
+        breadth=_mean([len(one["clusters"]) for one in mixtures]),
         few_shot=_mean([one["few_shot"] for one in mixtures]),
         options=_mean([one["options"] for one in mixtures]),
         validation_loss=_mean(losses) if losses else None,
