@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from tasks.variants.grid import BASE, Grid, read, runs
 from tasks.variants.scores import Benchmark
 from tasks.variants.story import Story, Trained
 from tests.data_fixtures import ROOT, sections
+from tests.project import Project
 
 SMALL = {
     "reference": "instructions",
@@ -170,3 +173,44 @@ def test_the_answer_is_the_same_bytes_again_and_needs_nothing_beside_it(tmp_path
     assert "Instruction tuning helped" in text
     assert 'src="data:image/png' in text
     assert "http" not in text.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize("left_out", [[], ["inference"]])
+def test_equal_runs_are_gathered_from_their_checkouts_and_show_no_difference(
+    project: Project, tmp_path: Path, left_out: list[str]
+) -> None:
+    own = grid(leave_out=left_out)
+    made = runs(own, "small")
+    for run in made:
+        (tmp_path / run.name).symlink_to(project.root)
+    found = story.gather(own, made[:-1], tmp_path, len(made))
+    pairs = {(one.variant, one.against): one for one in found.differences if one.measured == "valid answer"}
+    assert pairs["instructions", "bare"].mean == 0
+    assert pairs["instructions", "bare"].verdict is Verdict.NONE
+    assert {one.name: one.runs for one in found.trained} == {"instructions": 2, "bare": 1}
+    assert (
+        0
+        < found.trained[0].tokens
+        <= json.loads((project.root / "models/tuned/training.json").read_text())["tokens"] * 1.01
+    )
+    assert found.suites == ["inference"]
+    assert "1 run of this grid failed" in conclusions.sentences(found)[-1]
+    assert set(found.spreads) == {BASE, "instructions", "bare"}
+
+
+def test_runs_of_other_documents_are_not_compared(project: Project, tmp_path: Path) -> None:
+    own = grid()
+    made = runs(own, "small")[:2]
+    (tmp_path / made[0].name).symlink_to(project.root)
+    other = tmp_path / made[1].name / "reports/evaluate/tuned/inference"
+    shutil.copytree(project.root / "reports/evaluate/tuned/inference", other)
+    lines = (other / "samples.jsonl").read_text().splitlines(keepends=True)
+    (other / "samples.jsonl").write_text("".join(lines[1:]))
+    with pytest.raises(UserError, match="small-bare-s1: other documents of inference"):
+        story.gather(own, made, tmp_path, 2)
+
+
+def test_without_a_run_of_the_reference_there_is_no_answer(tmp_path: Path) -> None:
+    own = grid()
+    with pytest.raises(UserError, match="no run of the reference 'instructions' is there"):
+        story.gather(own, [run for run in runs(own, "small") if run.variant == "bare"], tmp_path, 4)
