@@ -83,10 +83,10 @@ class Checkout:
         with outputs.whole(self.folder / "params.yaml") as scratch:
             scratch.write_text(yaml.safe_dump(self.values, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
-    def keep(self, last: str) -> None:
-        """Keep what the folder holds as a DVC experiment of the user's commit; `last` is the stage it ran up to."""
+    def keep(self) -> None:
+        """Keep what the folder holds as a DVC experiment of the user's commit, under the run's name."""
         with _SAVING:
-            run(["dvc", "exp", "save", "--force", "--name", self.run.name, last], self.folder)
+            run(["dvc", "exp", "save", "--force", "--name", self.run.name], self.folder)
             saved = experiment(self.run.name)
         if not saved:
             raise UserError(f"{self.folder}: DVC saved no experiment {self.run.name}")
@@ -126,14 +126,21 @@ def paths(wanted: Params) -> dict[str, Path]:
     return {key: Path(path) for key, path in found.items()}
 
 
-def committed() -> str:
-    """The user's commit. Raises UserError where what a run needs was changed since: experiments belong to a commit."""
+def committed(grid: Path) -> str:
+    """The user's commit, to which experiments belong.
+
+    Raises UserError where there is none, or where a file was changed since that is neither the grid nor DVC's lock.
+    """
     try:
         commit = git("rev-parse", "--verify", "--quiet", "HEAD")
     except UserError as error:
         raise UserError("no commit yet: a variant is kept as an experiment of a commit; commit first") from error
-    lines = git("status", "--porcelain", "--untracked-files=all", "--", ":/", ":(exclude)dvc.lock").splitlines()
-    changed = [line[3:] for line in lines if not line.startswith("??") or line[3:].startswith(("tasks/", "flows/"))]
+    changed = []
+    for line in git("status", "--porcelain", "--untracked-files=all").splitlines():
+        state, path = line[:2], line[3:]
+        is_code = state != "??" or path.startswith(("tasks/", "flows/"))
+        if is_code and path != "dvc.lock" and Path(path).resolve() != grid.resolve():
+            changed.append(path)
     if changed:
         told = ", ".join(changed[:5]) + " ..." * (len(changed) > 5)
         raise UserError(f"changed since the last commit: {told}; commit first: variants are experiments of a commit")

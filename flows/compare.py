@@ -17,7 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import checkouts, graph, pipeline, processes
+from flows import checkouts, pipeline, processes
 from flows.checkouts import Checkout
 from tasks import errors, preflight, settings
 from tasks.errors import UserError
@@ -25,9 +25,6 @@ from tasks.variants import answer, story, track
 from tasks.variants import grid as grids
 
 SMALL = Path("infra/compare/small.yaml")
-
-ROLE = "variant"
-"""The role in dvc.yaml of the stage that a variant runs up to."""
 
 PROGRESS = re.compile(r"(Running stage '.+'|Stage '.+' is cached|step \d+ of \d+: .*|error: .*)")
 """What of a run's log is told while it runs."""
@@ -39,24 +36,23 @@ def compare(missing: list[Checkout], api: str) -> dict[str, str]:
 
     The first run under each hold-out goes before the others, since it computes what all of them share.
     """
-    last = graph.of_role(graph.plan(), ROLE).address
     leading = {checkout.run.left_out: checkout for checkout in reversed(missing)}
     firsts = [checkout for checkout in missing if leading[checkout.run.left_out] is checkout]
     failed: dict[str, str] = {}
     order = [*firsts, *(checkout for checkout in missing if checkout not in firsts)]
     places = {one.run.name: f"run {number} of {len(order)}" for number, one in enumerate(order, start=1)}
     for wave in (firsts, order[len(firsts) :]):
-        failed |= run_side_by_side(wave, places, last, api)
+        failed |= run_side_by_side(wave, places, api)
     return failed
 
 
-def run_side_by_side(wave: list[Checkout], places: dict[str, str], last: str, api: str) -> dict[str, str]:
+def run_side_by_side(wave: list[Checkout], places: dict[str, str], api: str) -> dict[str, str]:
     """Run these, as many at a time as the flow has places; returns why each one that failed did so."""
     futures: dict[str, PrefectFuture[Any]] = {}
     for checkout in wave:
         name = checkout.run.name
         named: Any = compute.with_options(name=name, task_run_name=name)
-        futures[name] = named.submit(checkout, places[name], last, api)
+        futures[name] = named.submit(checkout, places[name], api)
     try:
         for future in futures.values():
             future.wait()
@@ -70,8 +66,8 @@ def run_side_by_side(wave: list[Checkout], places: dict[str, str], last: str, ap
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def compute(checkout: Checkout, place: str, last: str, api: str) -> None:
-    """Run the pipeline in the checkout up to the stage `last`, and keep the result as an experiment.
+def compute(checkout: Checkout, place: str, api: str) -> None:
+    """Run the pipeline in the checkout, and keep the result as an experiment.
 
     `place` tells how many runs there are, and which one this is.
 
@@ -81,10 +77,10 @@ def compute(checkout: Checkout, place: str, last: str, api: str) -> None:
     logger.info(f"{place}: begins, in {checkout.folder}")
     with processes.alone(checkout, logger.info) as lock:
         checkout.prepare()
-        for line in processes.run_pipeline(checkout, ROLE, api, lock):
+        for line in processes.run_pipeline(checkout, api, lock):
             if told := PROGRESS.search(line):
                 logger.info(told[1])
-        checkout.keep(last)
+        checkout.keep()
     logger.info(f"kept as the experiment {checkout.run.name} after {time.monotonic() - started:.0f} s")
 
 
@@ -101,7 +97,7 @@ def main(
     """Compute the runs of a grid that are not kept yet, and write reports/compare."""
     own, grid = preflight.load(), grids.read(file)
     home = settings.BUILD / "compare" / file.stem
-    commit = checkouts.committed()
+    commit = checkouts.committed(file)
     made = [checkouts.make(home, each, commit) for each in grids.runs(grid, file.stem)]
     missing = [checkout for checkout in made if not checkout.is_kept()]
     places = side_by_side or max(1, (os.cpu_count() or 1) // own.compute.threads)

@@ -55,24 +55,6 @@ def plan(root: Path = Path()) -> Plan:
         raise UserError(f"dvc.yaml: {error}; {error.__cause__ or 'see `dvc status`'}") from error
 
 
-def of_role(plan: Plan, role: str) -> Stage:
-    """The stage whose `meta` has this role. Raises UserError where dvc.yaml gives it to none or to several."""
-    found = [stage for stage in plan.stages if stage.meta.get("role") == role]
-    if len(found) != 1:
-        raise UserError(f"dvc.yaml: {len(found)} stages have `meta: {{role: {role}}}`; give it to exactly one")
-    return found[0]
-
-
-def up_to(plan: Plan, role: str) -> Plan:
-    """The plan of the stage of this role, and of all that it depends on."""
-    by_address = {stage.address: stage for stage in plan.stages}
-    waiting, needed = [of_role(plan, role).address], set[str]()
-    while waiting:
-        needed.add(address := waiting.pop())
-        waiting += by_address[address].upstream - needed
-    return Plan([stage for stage in plan.stages if stage.address in needed], plan.reasons)
-
-
 def in_order(graph: networkx.DiGraph) -> list[Any]:
     """The nodes, those with the longest way to the end of the graph first, so that nothing long begins late.
 

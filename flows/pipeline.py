@@ -39,14 +39,13 @@ RAN, UNCHANGED, RESTORED = "Ran", "Unchanged", "Restored from cache"
 
 
 @flow(name="pipeline", description="Every stage of dvc.yaml once; unchanged ones are passed over.")
-def pipeline(side_by_side: int = 2, until: str | None = None) -> dict[str, str]:
+def pipeline(side_by_side: int = 2) -> dict[str, str]:
     """Bring every stage up to date and make sure that effects outside the graph are there.
 
-    `until` is the role of the stage that the run ends with, or None. Returns what became of each stage. Raises
-    UserError that names the stages that failed.
+    Returns what became of each stage. Raises UserError that names the stages that failed.
     """
     preflight.load()
-    plan = planned(until)
+    plan = graph.plan()
     states = run_in_order(plan, side_by_side)
     failed = [stage.address for stage in plan.stages if not _succeeded(states, stage.address)]
     if failed:
@@ -56,11 +55,6 @@ def pipeline(side_by_side: int = 2, until: str | None = None) -> dict[str, str]:
             name = f"ensure {stage.address}"
             ensure.with_options(name=name, task_run_name=name)(stage.meta["ensure"])
     return {address: str(state.name) for address, state in states.items()}
-
-
-def planned(until: str | None) -> graph.Plan:
-    """The plan of all stages, or of those up to the one of a role."""
-    return graph.up_to(graph.plan(), until) if until else graph.plan()
 
 
 def run_in_order(plan: graph.Plan, side_by_side: int) -> dict[str, State[Any]]:
@@ -205,7 +199,6 @@ app = typer.Typer(help=__doc__, pretty_exceptions_enable=False)
 @app.command()
 def main(
     side_by_side: Annotated[int, typer.Option(help="Stages that may run at the same time.", min=1)] = 2,
-    until: Annotated[str | None, typer.Option(help="The role in dvc.yaml of the stage to end with.")] = None,
 ) -> None:
     """Bring every stage of dvc.yaml up to date, in graph order."""
     preflight.load()  # here too, so that a wrong file is refused before a server starts
@@ -213,13 +206,13 @@ def main(
     runner: Any = ThreadPoolTaskRunner(max_workers=side_by_side)
     start_server()
     try:
-        became = pipeline.with_options(task_runner=runner)(side_by_side, until)
+        became = pipeline.with_options(task_runner=runner)(side_by_side)
     except KeyboardInterrupt:
         print("stopped by Ctrl-C; the same command again goes on from there", file=sys.stderr, flush=True)
         raise
     console = Console()
     links: dict[str, str] = {}
-    for stage in planned(until).stages:
+    for stage in graph.plan().stages:
         if (page := Path(stage.meta.get("artifact", ""))).is_file():
             console.print(page.read_text(encoding="utf-8"), markup=False, soft_wrap=True)
         links |= _links(stage)

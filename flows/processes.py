@@ -1,6 +1,7 @@
 """The pipeline in a checkout, as a process of its own that outlives the one that started it."""
 
 import fcntl
+import itertools
 import os
 import re
 import signal
@@ -46,11 +47,12 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-def run_pipeline(checkout: Checkout, role: str, api: str, lock: int) -> Iterator[str]:
-    """The lines that the pipeline logs in the checkout, up to the stage of `role`. Raises UserError where it fails.
+def run_pipeline(checkout: Checkout, api: str, lock: int) -> Iterator[str]:
+    """The lines that the pipeline logs in the checkout, as they come. Raises UserError where it fails.
 
     It logs to a file, so that it outlives this process, and is in a session of its own: it gets Ctrl-C from `stop`.
-    Its training belongs to MLflow's store of the user's repository, under the experiment's name, as in `dvc exp run`.
+    As in `dvc exp run`, stages know of the experiment that they run for: its training belongs to MLflow's store of the
+    user's repository, and its model is not registered.
     """
     environment = {
         **os.environ,
@@ -59,7 +61,7 @@ def run_pipeline(checkout: Checkout, role: str, api: str, lock: int) -> Iterator
         "DVC_ROOT": str(settings.ROOT),
         "PYTHONUNBUFFERED": "1",
     }
-    command = [sys.executable, "-m", "flows.pipeline", "--until", role]
+    command = [sys.executable, "-m", "flows.pipeline"]
     with checkout.log.open("wb") as log:
         if _STOPPED.is_set():
             raise UserError("stopped")
@@ -94,10 +96,13 @@ def following(process: subprocess.Popen[bytes], log: Path) -> Iterator[str]:
 
 
 def fault(log: Path) -> str:
-    """What a failed run's log says went wrong: its first error, else its last line."""
+    """What a failed run's log says went wrong: its first error with what is indented under it, else its last line."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"]
-    found = (told[0] for line in lines if (told := re.search(r"(?<!\w)error: .*", line)))
-    return next(found, lines[-1]).removeprefix("error: ")
+    errors = (place for place, line in enumerate(lines) if re.search(r"(?<!\w)error: ", line))
+    if (first := next(errors, None)) is None:
+        return lines[-1]
+    below = itertools.takewhile(lambda line: line.startswith("  "), lines[first + 1 :])
+    return " ".join([re.sub(r".*?(?<!\w)error: ", "", lines[first], count=1), *map(str.strip, below)])
 
 
 def stop() -> None:

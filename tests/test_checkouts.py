@@ -28,6 +28,7 @@ def git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Git:
 
     write_params(root)
     (root / "dvc.lock").write_text("stages: {}\n")
+    (root / "grid.yaml").write_text("seeds: [1]\n")
     (root / ".gitignore").write_text("/build/\n")
     for command in ("init -q", "config user.name a", "config user.email a@example.org", "add -A", "commit -q -m one"):
         run(*command.split())
@@ -39,24 +40,25 @@ def made(commit: str, **changes: dict[str, object]) -> Checkout:
     return Checkout(run, Path("build/compare/tiny/tiny-bare-s1"), commit, sections(**changes))
 
 
-def test_a_clean_tree_has_a_commit_and_a_lock_of_a_run_does_not_count(git: Git) -> None:
+def test_a_changed_grid_or_lock_is_no_change_of_what_is_compared(git: Git) -> None:
     Path("dvc.lock").write_text("stages: {train: {}}\n")
+    Path("grid.yaml").write_text("seeds: [2]\n")
     Path("notes.txt").write_text("mine")
-    assert checkouts.committed() == git("rev-parse", "HEAD")
+    assert checkouts.committed(Path("grid.yaml")) == git("rev-parse", "HEAD")
 
 
 @pytest.mark.parametrize("path", ["params.yaml", "tasks/new.py"])
 def test_a_changed_tree_is_refused_with_the_remedy(git: Git, path: str) -> None:
     Path(path).write_text("changed: true\n")
     with pytest.raises(UserError, match=f"changed since the last commit: {path}; commit first"):
-        checkouts.committed()
+        checkouts.committed(Path("grid.yaml"))
 
 
 def test_a_repository_without_a_commit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     subprocess.run(["git", "init", "-q"], check=True)
     with pytest.raises(UserError, match="no commit yet"):
-        checkouts.committed()
+        checkouts.committed(Path("grid.yaml"))
 
 
 def test_a_run_is_kept_as_long_as_its_commit_params_and_experiment_are_there(git: Git) -> None:
