@@ -53,12 +53,8 @@ def run_side_by_side(wave: list[Checkout], places: dict[str, str], api: str) -> 
         name = checkout.run.name
         named: Any = compute.with_options(name=name, task_run_name=name)
         futures[name] = named.submit(checkout, places[name], api)
-    try:
-        for future in futures.values():
-            future.wait()
-    except KeyboardInterrupt:
-        processes.stop()  # here, since the flow waits for its tasks before anything outside of it hears of this
-        raise
+    for future in futures.values():
+        future.wait()
     states = {name: future.state for name, future in futures.items()}
     # Prefect says beforehand that there was an exception, and of which kind.
     told = {name: str(state.message).split("UserError: ")[-1] for name, state in states.items()}
@@ -118,7 +114,8 @@ def compute_missing(missing: list[Checkout], places: int) -> dict[str, str]:
     runner: Any = ThreadPoolTaskRunner(max_workers=places)
     api = pipeline.start_server()
     try:
-        return dict(compare.with_options(task_runner=runner)(missing, api))
+        with processes.ended_by_ctrl_c():
+            return dict(compare.with_options(task_runner=runner)(missing, api))
     except KeyboardInterrupt:
         print("stopped by Ctrl-C; the same command again goes on from there", file=sys.stderr, flush=True)
         raise

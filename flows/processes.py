@@ -105,6 +105,24 @@ def fault(log: Path) -> str:
     return " ".join([re.sub(r".*?(?<!\w)error: ", "", lines[first], count=1), *map(str.strip, below)])
 
 
+@contextmanager
+def ended_by_ctrl_c() -> Iterator[None]:
+    """While the block runs, Ctrl-C ends all runs first.
+
+    Python's asyncio, in which Prefect runs flows, would otherwise hold it back until the flow's own code has returned.
+    """
+
+    def heard(number: int, frame: object) -> None:
+        stop()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, heard)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def stop() -> None:
     """End all runs as Ctrl-C ends one, and start none any more."""
     _STOPPED.set()
