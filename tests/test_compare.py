@@ -1,4 +1,4 @@
-"""A comparison through its real tools, at the size of a tiny model: stopped, killed, gone on with, and kept."""
+"""A comparison through its real tools, at the size of a tiny model: killed, gone on with, and kept."""
 
 import csv
 import io
@@ -40,7 +40,6 @@ class Compared:
 
     made: Checkout
     server: str
-    stopped: str
     killed: str
     finished: str
 
@@ -96,29 +95,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory, server: str) -> Compared:
-    """A comparison that was stopped by Ctrl-C, then killed in its first training, and then let be."""
+    """A comparison that was killed in its first training, and then let be."""
     made = checkout(tmp_path_factory.mktemp("compared"), tiny.write(tmp_path_factory.mktemp("model") / "tiny"))
     (made.root / "tiny.yaml").write_text(yaml.safe_dump(GRID, sort_keys=False))
     made.commit("first")
-    process = compare(made, server)
-    stopped = until(process, "Running stage")
-    process.send_signal(signal.SIGINT)
-    stopped += ended(process, 130)
     process = compare(made, server)
     killed = until(process, "Running stage 'train'")
     for one in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
         one.kill()
     ended(process, -signal.SIGKILL)
-    return Compared(made, server, stopped, killed, ended(compare(made, server), 1))
-
-
-def test_ctrl_c_ends_the_runs_too_and_tells_how_to_go_on(compared: Compared) -> None:
-    assert "the same command again goes on from there" in compared.stopped
-    assert "Traceback" not in compared.stopped
+    return Compared(made, server, killed, ended(compare(made, server), 1))
 
 
 def test_after_a_kill_only_what_was_missing_is_computed(compared: Compared) -> None:
-    assert "Running stage 'fetch'" in compared.stopped + compared.killed
+    assert "Running stage 'fetch'" in compared.killed
     assert ran(compared.log(RUNS[0])) <= LAST | {"train", "evaluate@base-inference"}
 
 
