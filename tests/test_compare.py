@@ -23,6 +23,7 @@ pytestmark = pytest.mark.timeout(600)
 GRID = {
     "reference": "instructions",
     "seeds": [17],
+    "leave_out": ["inference"],
     "common": {"render": {"forms": ["generate", "named"]}},
     "variants": {
         "instructions": {},
@@ -31,7 +32,7 @@ GRID = {
     },
 }
 LAST = {"evaluate@tuned-inference", "report", "register"}
-RUNS = ["tiny-instructions-s17", "tiny-bare-s17"]
+RUNS = ["tiny-inference-instructions-s17", "tiny-inference-bare-s17"]
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def test_what_variants_share_is_computed_by_the_first_one_alone(compared: Compar
 
 def test_one_that_fails_costs_no_other_and_is_told_at_the_end(compared: Compared) -> None:
     last = compared.finished[compared.finished.index("1 of 3 runs failed, the others are kept") :]
-    assert "tiny-wrong-s17: params.yaml: 1 fault ingest.sources.starter.path: nowhere: no such file" in last
+    assert "tiny-inference-wrong-s17: params.yaml: 1 fault ingest.sources.starter.path: nowhere: no such file" in last
     assert "Traceback" not in last
     assert "1 run of this grid failed" in (compared.made.root / "reports/compare/tiny/answer.md").read_text()
 
