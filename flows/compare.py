@@ -102,7 +102,8 @@ def main(
     done = [checkout for checkout in made if checkout.run.name not in failed]
     if not missing:
         print("Nothing was computed.")
-    tell(grid, file.stem, home, [checkout.run for checkout in done], len(made))
+    if any(checkout.run.variant == grid.reference for checkout in done):
+        tell(grid, file.stem, home, [checkout.run for checkout in done], len(made))
     if failed:
         told = "".join(f"\n  {name}: {why}" for name, why in failed.items())
         raise UserError(f"{len(failed)} of {len(made)} runs failed, the others are kept:{told}")

@@ -194,6 +194,10 @@ def test_equal_runs_are_gathered_from_their_checkouts_and_show_no_difference(
         <= json.loads((project.root / "models/tuned/training.json").read_text())["tokens"] * 1.01
     )
     assert found.suites == ["inference"]
+    assert found.own[made[1].name] == found.own[made[2].name]
+    assert found.own[made[1].name]["exact answer"] == pytest.approx(
+        found.means["exact answer", ""]["bare"].mean, abs=1e-6
+    )
     assert "1 run of this grid failed" in conclusions.sentences(found)[-1]
     assert set(found.spreads) == {BASE, "instructions", "bare"}
 

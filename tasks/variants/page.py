@@ -116,7 +116,7 @@ def _number(value: float | None) -> str:
 
 
 def headline(story: Story) -> dict[str, dict[str, float]]:
-    """variant -> measure -> held-out mean, of what is tested: the numbers that MLflow compares."""
+    """variant -> measure -> held-out mean, of what is tested."""
     return {
         variant: {
             name.replace(" ", "_"): round(models[variant].mean, 6)

@@ -109,6 +109,21 @@ def means(benchmarks: Sequence[Benchmark]) -> dict[tuple[str, str], dict[str, Re
     return found
 
 
+def of_run(benchmarks: Sequence[Benchmark], run: Run, place: int) -> dict[str, float]:
+    """What one run scored, by what was measured, weighed as in `means`.
+
+    `place` is the run's among those of its variant and hold-out.
+    """
+    parts: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for one in benchmarks:
+        if one.left_out == run.left_out:
+            parts[one.measured][one.suite].append(float(one.scores[run.variant][place].mean()))
+    return {
+        measured: round(float(np.mean([np.mean(own) for own in suites.values()])), 6)
+        for measured, suites in parts.items()
+    }
+
+
 def _of_suite(left_out: str, suite: str, runs: Sequence[Run], home: Path) -> list[Benchmark]:
     known = samples.documents(home / runs[0].name / "data/render/benchmarks" / suite)
     tables = {run.name: samples.scores(samples.read_samples(_results(home, run, "tuned") / suite)) for run in runs}

@@ -2,8 +2,9 @@
 
 import itertools
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,9 @@ class Difference:
 class Story:
     """A comparison in numbers.
 
-    `means` are scores by what was measured and suite ("" is all of them), then by variant; `spreads` the standard
-    deviation of exact answers over wordings, and how often answers agree, where that was asked; `lacking` the runs that
-    are not there.
+    `means` are scores by what was measured and suite ("" is all of them), then by variant; `own` those of each run by
+    its name, over what was held out from it; `spreads` the standard deviation of exact answers over wordings, and how
+    often answers agree, where that was asked; `lacking` the runs that are not there.
     """
 
     reference: str
@@ -77,6 +78,7 @@ class Story:
     differences: list[Difference]
     spreads: dict[str, dict[str, float]]
     suites: list[str]
+    own: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def variants(self) -> list[str]:
@@ -93,7 +95,8 @@ def gather(grid: Grid, runs: Sequence[Run], home: Path, planned: int) -> Story:
     """Read the results of these runs, of `planned` ones. Raises UserError where the reference is not among them."""
     if grid.reference not in {run.variant for run in runs}:
         raise UserError(f"no run of the reference {grid.reference!r} is there, so there is nothing to compare with")
-    means = scores.means(scores.read(runs, home))
+    benchmarks = scores.read(runs, home)
+    means = scores.means(benchmarks)
     variants = [name for name in grid.variants if any(run.variant == name for run in runs)]
     return Story(
         reference=grid.reference,
@@ -104,6 +107,7 @@ def gather(grid: Grid, runs: Sequence[Run], home: Path, planned: int) -> Story:
         differences=differences(means, grid.reference),
         spreads=_spreads(runs, home),
         suites=list(dict.fromkeys(suite for _, suite in means if suite)),
+        own={run.name: scores.of_run(benchmarks, run, place) for run, place in _places(runs)},
     )
 
 
@@ -121,6 +125,14 @@ def differences(means: dict[tuple[str, str], dict[str, Resampled]], reference: s
             found.append(Difference(variant, against, measured, mean, low, high, difference.p()))
     corrected = statistics.holm([one.p for one in found])
     return [replace(one, p=p, verdict=statistics.verdict(one.mean, p)) for one, p in zip(found, corrected, strict=True)]
+
+
+def _places(runs: Sequence[Run]) -> Iterator[tuple[Run, int]]:
+    """Each run, and how many of its variant and hold-out come before it."""
+    seen: Counter[tuple[str, str]] = Counter()
+    for run in runs:
+        yield run, seen[run.left_out, run.variant]
+        seen[run.left_out, run.variant] += 1
 
 
 def _trained(name: str, grid: Grid, runs: Sequence[Run], home: Path) -> Trained:
