@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,10 @@ GRID = {
     "reference": "instructions",
     "seeds": [17],
     "leave_out": ["inference"],
-    "common": {"render": {"forms": ["generate", "named"]}},
+    "common": {
+        "render": {"forms": ["generate", "named"], "validation": 0.1},
+        "train": {"epochs": 3, "tokens": 2_000, "validate_steps": 1_000},
+    },
     "variants": {
         "instructions": {},
         "bare": {"render": {"wording": "none"}},
@@ -122,6 +126,17 @@ def test_one_that_fails_costs_no_other_and_is_told_at_the_end(compared: Compared
     assert "tiny-inference-wrong-s17: params.yaml: 1 fault ingest.sources.starter.path: nowhere: no such file" in last
     assert "Traceback" not in last
     assert "1 run of this grid failed" in (compared.made.root / "reports/compare/tiny/answer.md").read_text()
+
+
+def test_each_variant_has_the_same_budget_and_a_loss_on_its_own_kind_of_data(compared: Compared) -> None:
+    text = (compared.made.root / "reports/compare/tiny/answer.md").read_text()
+    losses, budgets = (
+        {cells[1]: cells[place] for line in part.splitlines() if len(cells := re.split(r"\s*\|\s*", line)) > 5}
+        for part, place in ((text.split("## Tested")[0], -2), (text.split("## What each")[1], 5))
+    )
+    assert all(re.fullmatch(r"\d\.\d{3}", losses[name]) for name in ("instructions", "bare"))
+    assert losses["base"] == "–"
+    assert all(1_200 < float(budgets[name].replace(",", "")) <= 2_000 for name in ("instructions", "bare"))
 
 
 def test_variants_are_experiments_and_comparable_runs_and_no_versions(compared: Compared) -> None:
