@@ -27,6 +27,7 @@ FORMS = {
     "generate": "",
     "unlisted": "options not listed",
     EVERY_WORDING: "",
+    "named": "asked by the task's name",
 }
 """How a held-out cluster's task is asked, the last part of a benchmark's name, and what of it is worth saying."""
 
