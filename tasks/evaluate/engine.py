@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from threading import local
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from tasks.evaluate import attention
 from tasks.evaluate.attention import Grid, Layer, OtherAttentionError, Rows
+from tasks.threads import Threads
 
 BATCH_TOKENS = 1_024
 """Rows computed together: enough for the matrix products' full speed, few enough to stay in the cache."""
@@ -19,18 +21,23 @@ class Engine:
 
     def __init__(self, model: Any, device: torch.device) -> None:
         self.model, self.device = model, device
+        self.threads = Threads(torch.get_num_threads() if device.type == "cpu" else 1)
+        self._known = local()
 
     @contextlib.contextmanager
     def plain_attention(self) -> Iterator[None]:
         """Within it the model attends as attention.py says. Where it cannot, that is told and raised."""
-        usual = self.model.config._attn_implementation
+        usual, body = self.model.config._attn_implementation, self.model.base_model
         self.model.set_attn_implementation(attention.NAME)
+        compute = body.forward
+        body.forward = lambda *args, **options: self._known.__dict__.get("out") or compute(*args, **options)
         try:
             yield
         except OtherAttentionError:
             print("the model's attention is not the plain one, so lm-eval's own way is taken", flush=True)
             raise
         finally:
+            del body.forward
             self.model.set_attn_implementation(usual)
 
     def prefix(self, ids: list[int]) -> list[Layer]:
@@ -60,11 +67,9 @@ class Engine:
 
         Behind the body some models scale or bend them; so it runs whole, with a body that gives what is known already.
         """
-        some = type(out)(last_hidden_state=out[0][:, rows.to(self.device)])
-        body = self.model.base_model
-        body.forward = lambda *_, **__: some
+        self._known.out = type(out)(last_hidden_state=out[0][:, rows.to(self.device)])
         try:
             logits: torch.Tensor = self.model(input_ids=torch.zeros(1, len(rows), dtype=torch.long)).logits
         finally:
-            del body.forward
+            del self._known.out
         return logits[0]
