@@ -15,21 +15,20 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-from mlflow.types.schema import Array, Object, Property
+from mlflow.types.schema import AnyType
 
 from tasks import settings
 from tasks.register import requirements
 
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # it tells of each example that it looks at
 
-MESSAGES = Array(Object([Property("role", DataType.string), Property("content", DataType.string)]))
-
 SIGNATURE = ModelSignature(
     inputs=Schema(
         [
             ColSpec(DataType.string, "instruction", required=False),
             ColSpec(DataType.string, "input", required=False),
-            ColSpec(MESSAGES, "messages", required=False),
+            # A list of `role` and `content`. MLflow refuses a list of its own types where another row has none.
+            ColSpec(AnyType(), "messages", required=False),
         ]
     ),
     outputs=Schema([ColSpec(DataType.string)]),

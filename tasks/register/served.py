@@ -7,11 +7,13 @@ The base is a model of its own that the version names; versions that are loaded 
 import json
 import sys
 import threading
+import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import mlflow
+import pandas
 import torch
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from peft import PeftModel
@@ -44,12 +46,8 @@ class InstructionModel(PythonModel):
                 SHARED[named["digest"]] = adapted(SHARED[named["digest"]], context.artifacts["adapter"], self.adapter)
             self.base = str(named["digest"])
 
-    # MLflow reads a type hint of `model_input` as a schema of its own; the signature is given with the version.
-    def predict(  # type: ignore[no-untyped-def]
-        self,
-        context: PythonModelContext,
-        model_input,  # noqa: ANN001
-        params: dict[str, Any] | None = None,
+    def predict(
+        self, context: PythonModelContext, model_input: pandas.DataFrame, params: dict[str, Any] | None = None
     ) -> list[str]:
         """The answer to each row: an `instruction` with or without an `input`, or the `messages` of a conversation.
 
@@ -78,10 +76,13 @@ class InstructionModel(PythonModel):
 
 def adapted(model: Any, folder: str, name: str) -> Any:
     """The model with one adapter more."""
-    if not isinstance(model, PeftModel):
-        return PeftModel.from_pretrained(model, folder, adapter_name=name, is_trainable=False).eval()
-    if name not in model.peft_config:
-        model.load_adapter(folder, name, is_trainable=False)
+    with warnings.catch_warnings():
+        # PEFT 0.21 asks transformers 5 for a property under its old name; no user's concern.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        if not isinstance(model, PeftModel):
+            return PeftModel.from_pretrained(model, folder, adapter_name=name, is_trainable=False).eval()
+        if name not in model.peft_config:
+            model.load_adapter(folder, name, is_trainable=False)
     return model.eval()
 
 
