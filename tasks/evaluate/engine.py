@@ -1,7 +1,8 @@
 """The model as it computes packed batches: under the attention of attention.py, logits only where asked."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from threading import local
 from typing import Any
 
@@ -23,21 +24,28 @@ class Engine:
         self.model, self.device = model, device
         self.threads = Threads(torch.get_num_threads() if device.type == "cpu" else 1)
         self._known = local()
+        self.model.base_model.forward = self._given(self.model.base_model.forward)
+
+    def _given(self, compute: Callable[..., Any]) -> Callable[..., Any]:
+        """The body's forward, which gives what this thread knows already instead; see `logits`."""
+
+        @functools.wraps(compute)
+        def forward(*args: Any, **options: Any) -> Any:
+            return self._known.__dict__.get("out") or compute(*args, **options)
+
+        return forward
 
     @contextlib.contextmanager
     def plain_attention(self) -> Iterator[None]:
         """Within it the model attends as attention.py says. Where it cannot, that is told and raised."""
-        usual, body = self.model.config._attn_implementation, self.model.base_model
+        usual = self.model.config._attn_implementation
         self.model.set_attn_implementation(attention.NAME)
-        compute = body.forward
-        body.forward = lambda *args, **options: self._known.__dict__.get("out") or compute(*args, **options)
         try:
             yield
         except OtherAttentionError:
             print("the model's attention is not the plain one, so lm-eval's own way is taken", flush=True)
             raise
         finally:
-            del body.forward
             self.model.set_attn_implementation(usual)
 
     def prefix(self, ids: list[int]) -> list[Layer]:
