@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModel
 
 from tasks.records import write_lines
 from tasks.register import registry
@@ -60,6 +61,12 @@ def add(client: MlflowClient, tuned: list[dict[str, Any]], measured: Mapping[str
     version = client.create_model_version(NAME, f"runs:/{run.info.run_id}/{EVALUATION}", run.info.run_id)
     registry.name_newest(client, NAME)
     return str(version.version)
+
+
+def logged_model(client: MlflowClient, version: str) -> LoggedModel:
+    """The logged model that a version was made from; MLflow's data base keeps its address alone."""
+    source = client.get_model_version(NAME, version).source or ""
+    return client.get_logged_model(source.removeprefix("models:/"))
 
 
 def settings(folder: Path, **gate: Any) -> None:

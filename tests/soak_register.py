@@ -36,7 +36,10 @@ def prepared(folder: Path) -> Path:
 
 
 def database(folder: Path, kind: str) -> Path:
-    """A registry of its own, empty, or with a champion and a candidate that is to replace it."""
+    """A registry of its own, empty, or with a champion and a candidate that is to replace it.
+
+    `folder` must be another one each time: MLflow keeps data bases open that it has used.
+    """
     path = folder / "mlflow.db"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -85,7 +88,7 @@ def plan(folder: Path, few: bool) -> list[tuple[str, int, float | None]]:
     """(work, call, seconds behind it; None is just before it) of all kills."""
     chance, found = random.Random(17), []
     for kind, work in WORK.items():
-        calls = registry_kills.run(work, folder / "project", database(folder / "undisturbed", kind))
+        calls = registry_kills.run(work, folder / "project", database(folder / f"undisturbed-{kind}", kind))
         places = range(1, len(calls) + 1, 3 if few else 1)
         delays = [None] if few else [None, *(chance.uniform(0, 0.05) for _ in range(ROUNDS - 1))]
         found += [(kind, place, delay) for place in places for delay in delays]
@@ -101,7 +104,7 @@ def main(result: Path, few: bool) -> None:
     prepared(folder / "project")
     kills = plan(folder, few)
     for kind, place, delay in kills[len(told["kills"]) :]:
-        path = database(folder / "killed", kind)
+        path = database(folder / f"kill-{len(told['kills']) + 1}", kind)
         call = registry_kills.kill(WORK[kind], folder / "project", path, place, delay)
         wrong = faults(kind, path, done=False)
         registry_kills.run(WORK[kind], folder / "project", path)
@@ -109,6 +112,7 @@ def main(result: Path, few: bool) -> None:
         phase = f"{kind}, call {place}: {'before' if delay is None else f'{delay:.3f} s into'} {call}"
         told["kills"].append({"phase": phase, "call": call, "wrong": wrong})
         outputs.write_json(result, told)
+        shutil.rmtree(path.parent)
         print(f"kill {len(told['kills'])} of {len(kills)}: {phase}: {wrong or 'sound'}", flush=True)
     told["sound"] = not any(kill["wrong"] for kill in told["kills"])
     outputs.write_json(result, told)

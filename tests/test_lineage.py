@@ -15,6 +15,7 @@ from tasks.errors import UserError
 from tasks.register import __main__ as register
 from tasks.register import chain, stored, verify
 from tasks.register.verify import State
+from tests import registered
 from tests.project import Project
 
 VERSION = "models:/instructflow/1"
@@ -69,7 +70,7 @@ def test_a_changed_link_is_named(in_project: Project, name: str, file: str, caps
 
 def test_a_flipped_bit_in_the_registry_s_adapter_is_named(in_project: Project) -> None:
     client = MlflowClient(f"sqlite:///{in_project.root / 'mlflow.db'}")
-    place = client.get_logged_model(client.get_model_version("instructflow", "1").model_id).artifact_location
+    place = registered.logged_model(client, "1").artifact_location
     [adapter] = Path(place.removeprefix("file://")).rglob("adapter_model.safetensors")
     with changed(adapter, flipped), pytest.raises(UserError, match=r"the chain breaks at: adapter .*the registry has"):
         register.check(VERSION)

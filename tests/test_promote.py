@@ -78,7 +78,7 @@ def test_a_fall_below_the_floor_refuses_although_the_chosen_measures_rose(client
     add(client, rows(GOOD, stopped=[1] * 20 + [0] * 40))
     promote.run()
     assert aliases(client) == {"candidate": "1"}
-    assert "no fall below the base's scores: inference / follows, stopped -0.667" in reason(client, "1")
+    assert "no fall below the base's scores: inference / follows, ended by itself -0.667" in reason(client, "1")
 
 
 def test_a_floor_is_judged_by_the_interval(client: MlflowClient, tmp_path: Path) -> None:
@@ -89,12 +89,12 @@ def test_a_floor_is_judged_by_the_interval(client: MlflowClient, tmp_path: Path)
     assert judged(client, "1") == "refused"
 
 
-@pytest.mark.parametrize("measure", ["valid_answer", "stopped"])
-def test_a_rate_that_is_too_low_is_refused(client: MlflowClient, tmp_path: Path, measure: str) -> None:
+@pytest.mark.parametrize(("measure", "named"), [("valid_answer", "valid answer"), ("stopped", "ended by itself")])
+def test_a_rate_that_is_too_low_is_refused(client: MlflowClient, tmp_path: Path, measure: str, named: str) -> None:
     registered.settings(tmp_path, floor=1.0, valid_answer=0.9, stopped=0.9, measures=["exact_match"])
     add(client, rows(GOOD, **{measure: [1] * 54 + [0] * 6}))  # 0.9 itself, and no interval above it
     promote.run()
-    assert f"{measure.replace('_', ' ')} on inference: 0.900" in reason(client, "1")
+    assert f"{named} on inference: 0.900" in reason(client, "1")
 
 
 def test_a_listed_word_in_an_answer_refuses(client: MlflowClient, tmp_path: Path) -> None:

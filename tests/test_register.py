@@ -20,6 +20,7 @@ from tasks.records import person_digest, write_records
 from tasks.register import __main__ as register
 from tasks.register import costs, packages, registry, trained_on
 from tasks.render.templates import Template, render
+from tests import registered
 from tests.data_fixtures import ROOT, record
 from tests.project import Project
 
@@ -89,9 +90,8 @@ def test_versions_of_one_base_share_it_in_a_process(in_project: Project, monkeyp
 
 def test_the_base_is_logged_once_and_the_version_holds_the_adapter_alone(in_project: Project) -> None:
     client = MlflowClient(f"sqlite:///{in_project.root / 'mlflow.db'}")
-    version = client.get_model_version("instructflow", "1")
     lineage = json.loads((in_project.root / "reports/register/lineage.json").read_text())
-    own = client.get_logged_model(version.model_id)
+    own = registered.logged_model(client, "1")
     [base] = client.search_logged_models([own.experiment_id], "name = 'base'")
     assert base.tags[packages.BASE] == lineage["digests"]["base"]
     weights = [path.name for path in Path(own.artifact_location.removeprefix("file://")).rglob("*.safetensors")]
@@ -100,7 +100,7 @@ def test_the_base_is_logged_once_and_the_version_holds_the_adapter_alone(in_proj
 
 def test_a_version_s_requirements_are_those_of_the_lock_file(in_project: Project) -> None:
     client = MlflowClient(f"sqlite:///{in_project.root / 'mlflow.db'}")
-    place = client.get_logged_model(client.get_model_version("instructflow", "1").model_id).artifact_location
+    place = registered.logged_model(client, "1").artifact_location
     wanted = (Path(place.removeprefix("file://")) / "requirements.txt").read_text().split()
     assert set(wanted) <= set((ROOT / "requirements.lock").read_text().split())
     names = {line.partition("==")[0] for line in wanted}
@@ -111,7 +111,7 @@ def test_a_version_s_requirements_are_those_of_the_lock_file(in_project: Project
 def test_scores_belong_to_the_logged_model_and_the_newest_version_is_the_candidate(in_project: Project) -> None:
     client = MlflowClient(f"sqlite:///{in_project.root / 'mlflow.db'}")
     version = client.get_model_version_by_alias("instructflow", "candidate")
-    metrics = {metric.key for metric in client.get_logged_model(version.model_id).metrics}
+    metrics = {metric.key for metric in registered.logged_model(client, version.version).metrics}
     summary = json.loads((in_project.root / "reports/report/summary.json").read_text())
     assert metrics == set(dotted(summary))
     assert version.tags["instructflow.licences"] == "Apache-2.0"

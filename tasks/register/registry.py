@@ -46,7 +46,6 @@ def make_version(candidate: Candidate, run: tracking.TrainingRun) -> ModelVersio
         model.model_uri,
         run.id,
         tags=tags(candidate),
-        model_id=model.model_id,
         description=description(candidate.report / "report.md"),
     )
 
@@ -64,7 +63,10 @@ def ensure_model(candidate: Candidate, run: tracking.TrainingRun) -> LoggedModel
     packages.upload(run.client, logged, {"adapter": candidate.adapter}, config, card)
     told = [Metric(name, value, 0, 0, logged.model_id, run_id=run.id) for name, value in candidate.scores.items()]
     run.client.log_batch(run.id, metrics=told)
-    run.client.log_outputs(run.id, [LoggedModelOutput(logged.model_id, 0)])
+    # MLflow takes an output once, and fails at the second time.
+    outputs = run.client.get_run(run.id).outputs
+    if logged.model_id not in {output.model_id for output in outputs.model_outputs}:
+        run.client.log_outputs(run.id, [LoggedModelOutput(logged.model_id, 0)])
     return logged
 
 

@@ -88,7 +88,10 @@ def read(client: MlflowClient, address: str, scratch: Path) -> Stored:
     try:
         run = client.download_artifacts(version.run_id, files.LINEAGE, str(scratch / "run"))
         model = mlflow.artifacts.download_artifacts(
-            f"models:/{version.name}/{version.version}", dst_path=str(scratch / "model"), tracking_uri=uri
+            f"models:/{version.name}/{version.version}",
+            dst_path=str(scratch / "model"),
+            tracking_uri=uri,
+            registry_uri=uri,
         )
     except (MlflowException, OSError) as error:
         raise UserError(f"{address}: its files cannot be read from the registry: {error}") from error
