@@ -5,7 +5,7 @@ from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 NEEDED = ("mlflow", "torch", "transformers", "peft", "accelerate", "safetensors")
 """What the served code imports, and the readers of its files."""
@@ -23,7 +23,7 @@ def pinned(lock: Path, names: Iterable[str] = NEEDED) -> list[str]:
     return [line for name, line in locked.items() if name in found]
 
 
-def _needs(name: str) -> Iterator[str]:
+def _needs(name: str) -> Iterator[NormalizedName]:
     """The packages that an installed one needs here, without its extras."""
     for text in metadata.requires(name) or ():
         wanted = Requirement(text)
