@@ -10,10 +10,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick plan test mutants soak-resume soak-register bench-data bench-train bench-eval bench-serve serve lint format ui clean
+.PHONY: help run quick plan test mutants compare compare-superni soak-compare soak-resume soak-register bench-data bench-train bench-eval bench-serve serve lint format ui clean
 
 help: ## say what each command does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY) ## set up, and run the whole pipeline: data, training, evaluation, report, registration
 	@python -m flows.pipeline
@@ -23,6 +23,15 @@ quick: $(READY) ## the same pipeline on the same model at a small size, in a che
 
 plan: $(READY) ## which stages would run and why, how many tokens, about how many minutes
 	@python -m flows.plan
+
+compare: $(READY) ## base, fine-tuning, task name, instructions: train each and tell what instructions did (ARGS=GRID)
+	@python -m flows.compare $(ARGS)
+
+compare-superni: $(READY) ## the same on Super-NaturalInstructions (DATA=FOLDER)
+	@python -m infra.superni $(DATA)
+
+soak-compare: $(READY) ## the full grid: each cluster left out in turn, numbers of clusters and of templates (hours)
+	@python -m flows.compare infra/compare/full.yaml $(ARGS)
 
 test: $(READY) ## set up, and pass the tests
 	@python -m pytest $(ARGS)

@@ -161,19 +161,21 @@ def _publish(stage: graph.Stage) -> None:
         create_link_artifact(address, link_text=name, key=f"{key}-{slug}", description=name)
 
 
-def start_server() -> None:
-    """Start Prefect's temporary server, where no other is named, out of reach of Ctrl-C.
+def start_server() -> str:
+    """Start Prefect's temporary server, where no other is named, out of reach of Ctrl-C; returns the address.
 
     A terminal sends that to all processes, and a flow whose server is gone asks for it for a minute. A signal that is
     blocked when a process starts stays blocked in it; Prefect ends this server by another one.
     """
-    if PREFECT_API_URL.value():
-        return
+    if named := PREFECT_API_URL.value():
+        return str(named)
+    server = SubprocessASGIServer()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        SubprocessASGIServer().start()
+        server.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return server.api_url
 
 
 class _WithoutTraceback(logging.Filter):
@@ -184,6 +186,12 @@ class _WithoutTraceback(logging.Filter):
         if record.exc_info and record.exc_info[0] and issubclass(record.exc_info[0], UserError):
             record.exc_info = None
         return True
+
+
+def without_tracebacks() -> None:
+    """Let Prefect's loggers tell a user's mistake in one line."""
+    for name in ("prefect.task_runs", "prefect.flow_runs"):
+        logging.getLogger(name).addFilter(_WithoutTraceback())
 
 
 def _links(stage: graph.Stage) -> dict[str, str]:
@@ -200,8 +208,7 @@ def main(
 ) -> None:
     """Bring every stage of dvc.yaml up to date, in graph order."""
     preflight.load()  # here too, so that a wrong file is refused before a server starts
-    for name in ("prefect.task_runs", "prefect.flow_runs"):
-        logging.getLogger(name).addFilter(_WithoutTraceback())
+    without_tracebacks()
     runner: Any = ThreadPoolTaskRunner(max_workers=side_by_side)
     start_server()
     try:

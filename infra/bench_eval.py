@@ -112,21 +112,23 @@ def parity(zero: dict[str, Any], exact: dict[str, Any], itself: Turn, shown: dic
     return {
         "documents": len(ours),
         "same_prediction": 1 - len(gaps(ours_exact, stock_exact)) / len(ours_exact),
-        "largest_difference": difference(ours_exact, stock_exact),
+        "largest_difference": max(differences(ours_exact, stock_exact)),
         "same_prediction_5shot": 1 - len(gaps(ours_shown, stock_shown)) / len(ours_shown),
-        "largest_difference_5shot": difference(ours_shown, stock_shown),
+        "largest_difference_5shot": max(differences(ours_shown, stock_shown)),
         "disagreements_bf16": len(gaps(ours, stock)),
         "disagreements_stock_with_itself": len(gaps(itself["scores"], stock)),
         "largest_gap_of_a_disagreement": max(gaps(ours, stock), default=0.0),
         "largest_gap_of_stock_with_itself": max(gaps(itself["scores"], stock), default=0.0),
         "disagreements_bf16_with_fp32": len(gaps(ours, stock_exact)),
         "disagreements_bf16_with_fp32_stock": len(gaps(stock, stock_exact)),
+        "mean_difference_bf16_from_fp32": statistics.mean(differences(ours, stock_exact)),
+        "mean_difference_bf16_from_fp32_stock": statistics.mean(differences(stock, stock_exact)),
     }
 
 
-def difference(one: list[list[float]], two: list[list[float]]) -> float:
-    """The largest difference of two log-likelihoods of the same choice."""
-    return max(abs(a - b) for first, second in zip(one, two, strict=True) for a, b in zip(first, second, strict=True))
+def differences(one: list[list[float]], two: list[list[float]]) -> list[float]:
+    """By how much two log-likelihoods of the same choice differ, choice by choice."""
+    return [abs(a - b) for first, second in zip(one, two, strict=True) for a, b in zip(first, second, strict=True)]
 
 
 def gaps(one: list[list[float]], two: list[list[float]]) -> list[float]:

@@ -159,6 +159,16 @@ class Render(Section):
     """Share of direct examples whose prompt lists the options, for records with options; null as above."""
     few_shot: FewShot = FewShot()
     """Exemplars in prompts."""
+    wording: Literal["templates", "name", "none"] = "templates"
+    """How an example is worded: an instruction from the templates, or one of FLAN's two controls without one.
+
+    `name` puts the names of cluster and task before the bare input; `none` is the bare input, without options and
+    without the instruction that a record brings, unless it brings nothing else (arXiv 2109.01652, section 4.3).
+    """
+    templates: int | None = Field(default=None, ge=1)
+    """Templates of each task at most, direct ones before inverted ones, else in an order by seed; null takes all."""
+    clusters: int | None = Field(default=None, ge=1)
+    """Clusters that are trained on at most, those of the most tasks first; null takes all. `examples` holds as ever."""
     decontaminate: Decontaminate = Decontaminate()
     """What counts as an overlap with a benchmark."""
     validation: float = Field(default=0.0, ge=0, le=0.5)
@@ -177,6 +187,12 @@ class Render(Section):
     """Clusters that are dropped from training with a held-out one, its key, because knowing them would help on it."""
     documents: int = Field(default=150, ge=1)
     """Documents of each benchmark at most, balanced over their answers."""
+    forms: list[Literal["rank", "unlisted", "generate", "templates", "named"]] = Field(
+        default=["rank", "unlisted", "generate", "templates"], min_length=1
+    )
+    """How each task of a held-out cluster is asked: by rank with the options listed in the prompt or `unlisted`, by
+    generation, in all its `templates`, and by rank with the task's name alone, as `wording: name` trains it.
+    """
 
     @model_validator(mode="after")
     def _others_are_related_to_held_out_clusters(self) -> "Render":
@@ -405,10 +421,19 @@ def merge(changes: dict[str, Any], path: Path = Path("params.yaml")) -> None:
 
     Raises UserError where the result is no valid params file.
     """
-    values = _overlay(sheets.read(path), changes)
+    values = overlay(sheets.read(path), changes)
     check(values, path)
     with outputs.whole(path) as scratch:
         scratch.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def overlay(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`values` with `changes` laid over them, section by section; neither is changed."""
+    merged = dict(values)
+    for key, change in changes.items():
+        both = isinstance(change, dict) and isinstance(merged.get(key), dict)
+        merged[key] = overlay(merged[key], change) if both else change
+    return merged
 
 
 def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -417,14 +442,6 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         found |= dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found
-
-
-def _overlay(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(values)
-    for key, change in changes.items():
-        both = isinstance(change, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _overlay(merged[key], change) if both else change
-    return merged
 
 
 def main(arguments: list[str]) -> None:

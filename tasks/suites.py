@@ -18,9 +18,9 @@ from tasks.errors import UserError
 # lm-eval tells of every default that it takes; what matters of them is decided here and tested.
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
-ITSELF = "rank", "unlisted", "generate", "templates"
+ITSELF = "rank", "unlisted", "generate", "templates", "named"
 """How a benchmark asks, the last part of its name: by rank, by rank with the options not listed in the prompt, by
-generation, and by generation with each document in several templates."""
+generation, by generation with each document in several templates, and by rank with the task's name."""
 
 
 INCLUDED = "included.json"

@@ -10,6 +10,7 @@ import yaml
 
 from tasks.errors import UserError
 from tasks.examples import read_examples
+from tasks.params import Render
 from tasks.records import Record, write_records
 from tasks.render.__main__ import run
 from tasks.render.benchmarks import Document, balanced, without_a_model, write_suite
@@ -99,6 +100,10 @@ def test_documents_depend_on_seed_and_ids_but_not_on_the_order() -> None:
     assert balanced(rows, 20, 17) != balanced(rows, 20, 18)
 
 
+def wanted(documents: int, **changes: Any) -> Render:
+    return Render(examples=1, held_out=["inference"], documents=documents, **changes)
+
+
 def document(gold: int, choices: tuple[str, ...] = ("yes", "no")) -> Document:
     return Document("id", "template", "prompt", list(choices), gold, choices[gold])
 
@@ -121,14 +126,14 @@ def test_templates_with_options_take_turns_and_no_other_is_used(tmp_path: Path) 
     ]
     rows = [record(number, ("yes", "no")[number % 2]) for number in range(8)]
     write_suite(
-        tmp_path / "inference", Path("home/inference"), rows, Bank(tmp_path, {"follows": listed + others}), 8, 17
+        tmp_path / "inference", Path("home/inference"), rows, Bank(tmp_path, {"follows": listed + others}), wanted(8)
     )
     assert [row["template"] for row in read(tmp_path / "inference" / "follows.jsonl")] == ["one", "two"] * 4
 
 
 def test_documents_are_also_asked_without_options_and_a_few_in_every_template_that_lists_them(tmp_path: Path) -> None:
     bank = load_bank()
-    write_suite(tmp_path / "inference", Path("home/inference"), TOY[:30], bank, 20, 17)
+    write_suite(tmp_path / "inference", Path("home/inference"), TOY[:30], bank, wanted(20))
     listed, unlisted, several = (
         read(tmp_path / "inference" / f"follows{name}.jsonl") for name in ("", "_unlisted", "_templates")
     )
@@ -143,30 +148,39 @@ def test_documents_are_also_asked_without_options_and_a_few_in_every_template_th
 
 def test_a_task_with_one_template_has_no_benchmark_of_wordings(tmp_path: Path) -> None:
     bank = Bank(tmp_path, {"follows": [Template(id="one", prompt="{{ premise }} {{ options_list }}")]})
-    write_suite(tmp_path / "inference", Path("home/inference"), TOY[:30], bank, 8, 17)
+    write_suite(tmp_path / "inference", Path("home/inference"), TOY[:30], bank, wanted(8))
     assert {path.stem for path in (tmp_path / "inference").glob("*.yaml")} == {"follows_rank", "follows_generate"}
 
 
+def test_a_task_is_asked_in_the_forms_that_are_wanted_by_its_name_too(tmp_path: Path) -> None:
+    forms = ["named", "generate"]
+    write_suite(tmp_path / "inference", Path("home/inference"), TOY[:30], load_bank(), wanted(8, forms=forms))
+    assert {path.stem for path in (tmp_path / "inference").glob("*.yaml")} == {"follows_named", "follows_generate"}
+    first = read(tmp_path / "inference" / "follows_named.jsonl")[0]
+    assert first["prompt"].startswith("[inference: follows] Premise ")
+    assert "OPTIONS" not in first["prompt"]
+
+
 def test_a_suite_s_page_tells_sizes_chance_and_licences(tmp_path: Path) -> None:
-    write_suite(tmp_path / "inference", Path("home/inference"), TOY[:30], load_bank(), 8, 17)
+    write_suite(tmp_path / "inference", Path("home/inference"), TOY[:30], load_bank(), wanted(8))
     assert "| follows | 8 | 0.500 | 0.500 | CC0-1.0 |" in (tmp_path / "inference" / "README.md").read_text()
 
 
 def test_a_task_without_a_template_to_evaluate_in_is_refused(tmp_path: Path) -> None:
     bank = Bank(tmp_path, {"follows": [Template(id="plain", prompt="{{ premise }}")]})
     with pytest.raises(UserError, match="'follows' is held out and has no direct template with options"):
-        write_suite(tmp_path / "inference", Path("home/inference"), TOY[:30], bank, 8, 17)
+        write_suite(tmp_path / "inference", Path("home/inference"), TOY[:30], bank, wanted(8))
 
 
 def test_a_cluster_without_options_cannot_be_a_benchmark(tmp_path: Path) -> None:
     free = [record(number, options=()) for number in range(5)]
     with pytest.raises(UserError, match=r"render\.held_out: cluster 'inference' has no task with options"):
-        write_suite(tmp_path / "inference", Path("home/inference"), free, load_bank(), 8, 17)
+        write_suite(tmp_path / "inference", Path("home/inference"), free, load_bank(), wanted(8))
 
 
 def test_fewer_documents_than_labels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"render\.documents"):
-        write_suite(tmp_path / "inference", Path("home/inference"), TOY[:30], load_bank(), 1, 17)
+        write_suite(tmp_path / "inference", Path("home/inference"), TOY[:30], load_bank(), wanted(1))
 
 
 def test_nothing_of_a_held_out_cluster_is_trained_on(tmp_path: Path) -> None:

@@ -95,6 +95,11 @@ def test_forms_are_recognised_whatever_the_words(items: list[str]) -> None:
     assert checks.holding(" ".join(items), items)
 
 
+def test_what_is_expected_is_told_in_words() -> None:
+    document = {"checks": json.dumps([{"check": "lower_case"}, {"check": "holding", "words": ["a", "b"], "times": 2}])}
+    assert checks.demands(document) == "lower case; holding (words a / b, times 2)"
+
+
 @given(st.text(), st.sampled_from([one for row in ROWS for one in json.loads(row["checks"])]))
 def test_any_answer_is_judged_without_an_error_and_an_empty_one_never_passes(
     answer: str, check: dict[str, Any]

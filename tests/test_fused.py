@@ -14,9 +14,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from tasks import attention, params
+from tasks import attention, norm, params
 from tasks.shards import read_shards
-from tasks.train import linear, loss, norm, step
+from tasks.train import linear, loss, step
 from tasks.train.__main__ import adapt
 from tests import tiny
 from tests.project import Project

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tasks.chat import Chat
 from tasks.evaluate import generation
+from tasks.evaluate.memory import Memory
 from tasks.evaluate.scorer import Scorer
 from tests import tiny
 
@@ -24,7 +26,7 @@ def chat(tmp_path: Path) -> Chat:
 
 @pytest.fixture
 def model(chat: Chat, tmp_path: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(tmp_path / "tiny").float().eval()
+    return tiny.attentive(AutoModelForCausalLM.from_pretrained(tmp_path / "tiny").float().eval())
 
 
 @pytest.fixture
@@ -73,6 +75,18 @@ def test_answers_equal_those_of_lm_eval(
     assert len({len(answer) for answer in expected}) > 2
     assert Scorer(model, chat.tokenizer, size).generate_until(asked(chat, stop)) == expected
     assert len(set(steps)) > 1
+
+
+def test_the_answers_that_go_on_keep_their_own_tokens() -> None:
+    memory = Memory([2, 3, 1], new_tokens=4, device=torch.device("cpu"))
+    tokens = [torch.full((length, 1, 2), float(answer)) for answer, length in enumerate([2, 3, 1])]
+    for answer, own in enumerate(tokens):
+        memory.write(answer, [(own, -own)])
+    memory.keep([1, 2])
+    [(keys, values)] = memory.layers
+    assert memory.lengths.tolist() == [3, 1]
+    assert keys[0, 0, :3].eq(1).all() and keys[1, 0, :1].eq(2).all()
+    assert values.equal(-keys)
 
 
 def test_an_answer_ends_with_its_turn(model: Any, chat: Chat, steps: list[int]) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from tasks import params
 from tasks.errors import UserError
-from tasks.train import launch
+from tasks.train import launch, processes
 from tasks.train.together import LostError
 from tests.course import Course
 
@@ -66,6 +66,11 @@ def test_two_processes_learn_what_one_learns(alone: Course, together: Course) ->
     adapters = [load_file(made.root / "models/tuned/adapter_model.safetensors") for made in (alone, together)]
     for name, weight in adapters[0].items():
         torch.testing.assert_close(adapters[1][name], weight, rtol=1e-4, atol=1e-5)
+
+
+def test_an_epoch_holds_each_row_once_and_its_last_step_is_filled_up_with_none() -> None:
+    order = list(processes.Order(rows=9, per_step=2, seed=17, epoch=lambda: 0))
+    assert (sorted(order[:-1]), order[-1]) == (list(range(9)), processes.FILL)
 
 
 def test_the_number_of_processes_is_in_the_fingerprint(alone: Course, together: Course) -> None:

@@ -6,10 +6,8 @@ import io
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from datetime import datetime
@@ -22,7 +20,7 @@ import yaml
 from mlflow import MlflowClient
 
 from tasks import tracking
-from tests import tiny
+from tests import prefect_server, tiny
 from tests.checkout import Checkout, checkout, outside, ran
 
 pytestmark = pytest.mark.timeout(600)
@@ -41,23 +39,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real Prefect server with a data base of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    home = {"PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with subprocess.Popen(
-        command, env={**outside(), **home}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        address = f"http://127.0.0.1:{port}/api"
-        for _ in range(180):
-            try:
-                urllib.request.urlopen(f"{address}/health")  # noqa: S310
-                break
-            except OSError:
-                time.sleep(1)
+    with prefect_server.started(tmp_path_factory.mktemp("prefect")) as address:
         yield address
-        process.terminate()
 
 
 @pytest.fixture(scope="module")

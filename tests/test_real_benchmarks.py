@@ -1,8 +1,8 @@
 """Public benchmarks as people bring them, where they lie beside the repository; none of them is part of the project."""
 
 import json
+import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -11,54 +11,35 @@ from tasks.evaluate import __main__ as evaluate
 from tests import benchmark_folder
 from tests.project import Project
 
-DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "eval"
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT.parent / "shared" / "data" / "eval"
 
 pytestmark = [
     pytest.mark.real_data,
     pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not here"),
 ]
 
-RANKED: dict[str, Any] = {
+IFEVAL = {
+    "task": "ifeval",
     "dataset_path": "json",
+    "dataset_kwargs": {"data_files": {"test": "ifeval.jsonl"}},
     "test_split": "test",
-    "output_type": "multiple_choice",
-    "doc_to_target": "label",
-    "metric_list": [{"metric": "acc"}],
+    "doc_to_text": "prompt",
+    "doc_to_target": "{{instruction_id_list}}",
+    "generation_kwargs": {"until": [], "do_sample": False, "max_gen_toks": 2},
+    "metric_list": [{"metric": "exact_match"}],
 }
-
-TASKS: dict[str, dict[str, Any]] = {
-    "rte": RANKED
-    | {
-        "doc_to_text": "{{sentence1}}\nQuestion: {{sentence2}} True or False?\nAnswer:",
-        "doc_to_choice": ["True", "False"],
-        "metadata": {"version": 1, "cluster": "inference"},
-    },
-    "copa": RANKED
-    | {
-        "doc_to_text": "{{premise.rstrip('.')}} {{'because' if question == 'cause' else 'therefore'}}",
-        "doc_to_choice": ["{{choice1[0]|lower}}{{choice1[1:]}}", "{{choice2[0]|lower}}{{choice2[1:]}}"],
-        "metadata": {"version": 1, "cluster": "commonsense"},
-    },
-    "ifeval": {
-        "dataset_path": "json",
-        "test_split": "test",
-        "doc_to_text": "prompt",
-        "doc_to_target": "{{instruction_id_list}}",
-        "generation_kwargs": {"until": [], "do_sample": False, "max_gen_toks": 2},
-        "metric_list": [{"metric": "exact_match"}],
-    },
-}
+"""The prompts without the checks, whose libraries nothing else needs."""
 
 DOCUMENTS = {"rte": 277, "copa": 100, "ifeval": 541}
 
 
 def written(folder: Path) -> Path:
-    """A folder with the task YAMLs, and links to the data."""
-    folder.mkdir()
-    for name, task in TASKS.items():
+    """The folder of public benchmarks, with links to the data."""
+    shutil.copytree(ROOT / "infra" / "public", folder)
+    for name in DOCUMENTS:
         (folder / f"{name}.jsonl").symlink_to(DATA / f"{name}.jsonl")
-        files = {"dataset_kwargs": {"data_files": {"test": f"{name}.jsonl"}}}
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump({"task": name, **task, **files}, sort_keys=False))
+    (folder / "ifeval.yaml").write_text(yaml.safe_dump(IFEVAL, sort_keys=False))
     return folder
 
 

@@ -185,6 +185,13 @@ def test_forms_of_a_task_are_apart_in_every_table() -> None:
     assert (told["accuracy"]["base"], told["accuracy_unlisted"]["base"]) == (0.5, 1)
 
 
+def test_of_documents_in_every_wording_only_the_agreement_of_answers_is_compared() -> None:
+    rows = [row | {"consistency": 0.5, "stopped": 1} for row in generated([1, 0] * 20)]
+    every = [row | {"benchmark": "inference_follows_templates"} for row in rows]
+    write_results(every, every)
+    assert [item.measured for item in compared()] == ["same answer in other wordings"]
+
+
 def test_a_measure_that_falls_when_a_model_improves_is_better_when_lower() -> None:
     before, after = ([row | {"ter": row.pop("accuracy")} for row in ranked(right)] for right in ([1] * 40, [0] * 40))
     write_results(before, after)

@@ -18,7 +18,7 @@ Requests = list[layout.Request]
 
 @pytest.fixture(scope="module")
 def model(project: Project) -> Any:
-    return AutoModelForCausalLM.from_pretrained(project.root / "models/base").float().eval()
+    return tiny.attentive(AutoModelForCausalLM.from_pretrained(project.root / "models/base").float().eval())
 
 
 @pytest.fixture

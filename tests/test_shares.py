@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from tasks.threads import Threads
 from tasks.train import shares
 
 ROWS = st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=5), min_size=1, max_size=5)
@@ -29,7 +30,8 @@ def rows_of(lengths: list[list[int]]) -> list[dict[str, Any]]:
 def test_each_sequence_is_in_one_share_whole(lengths: list[list[int]], threads: int) -> None:
     rows = rows_of(lengths)
     dealt = [row for share in shares.share_out(rows, threads) for piece in share for row in piece]
-    assert sorted(tuple(row["ids"]) for row in dealt) == sorted(tuple(row["ids"]) for row in shares.sequences(rows))
+    whole = [ids for row in rows for ids in np.split(row["ids"], np.cumsum(row["lengths"])[:-1])]
+    assert sorted(tuple(row["ids"]) for row in dealt) == sorted(map(tuple, whole))
     assert all((row["supervised"] == (row["ids"] % 2 == 1)).all() for row in dealt)
 
 
@@ -42,21 +44,10 @@ def test_shares_are_even_and_no_piece_is_longer_than_the_longest_row(lengths: li
 
 
 def test_sums_do_not_depend_on_who_is_done_first() -> None:
-    threads = shares.Threads(2)
+    threads = Threads(2)
     parts = threads.map(lambda share: (torch.tensor(share), [torch.tensor([share, 10 * share])]), [1.0, 2.0])
     found = shares.summed(parts, [torch.zeros(2)])
     assert (found[0].item(), found[1][0].tolist()) == (3.0, [3.0, 30.0])
-
-
-def test_each_thread_has_its_operations_to_itself_and_the_caller_keeps_its_own() -> None:
-    seen: list[int] = []
-
-    def compute(share: int) -> shares.Computed:
-        seen.append(torch.get_num_threads())
-        return torch.zeros(()), []
-
-    list(shares.Threads(2).map(compute, [1, 2]))
-    assert (seen, torch.get_num_threads()) == ([1, 1], 2)
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,15 @@ def llama(tokenizer: Any) -> LlamaForCausalLM:
     )
 
 
+def attentive(model: Any) -> Any:
+    """The model with stronger queries and keys: as drawn, it attends to everything about alike, wherever it stands."""
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith(("q_proj.weight", "k_proj.weight", "query_key_value.weight")):
+                weight.mul_(8)
+    return model
+
+
 def ends(tokenizer: Any) -> dict[str, int]:
     """The config's ids of BOS and EOS."""
     return {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}

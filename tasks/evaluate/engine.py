@@ -1,7 +1,9 @@
 """The model as it computes packed batches: under the attention of attention.py, logits only where asked."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from threading import local
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from tasks.evaluate import attention
 from tasks.evaluate.attention import Grid, Layer, OtherAttentionError, Rows
+from tasks.threads import Threads
 
 BATCH_TOKENS = 1_024
 """Rows computed together: enough for the matrix products' full speed, few enough to stay in the cache."""
@@ -19,6 +22,18 @@ class Engine:
 
     def __init__(self, model: Any, device: torch.device) -> None:
         self.model, self.device = model, device
+        self.threads = Threads(torch.get_num_threads() if device.type == "cpu" else 1)
+        self._known = local()
+        self.model.base_model.forward = self._given(self.model.base_model.forward)
+
+    def _given(self, compute: Callable[..., Any]) -> Callable[..., Any]:
+        """The body's forward, which gives what this thread knows already instead; see `logits`."""
+
+        @functools.wraps(compute)
+        def forward(*args: Any, **options: Any) -> Any:
+            return self._known.__dict__.get("out") or compute(*args, **options)
+
+        return forward
 
     @contextlib.contextmanager
     def plain_attention(self) -> Iterator[None]:
@@ -60,11 +75,9 @@ class Engine:
 
         Behind the body some models scale or bend them; so it runs whole, with a body that gives what is known already.
         """
-        some = type(out)(last_hidden_state=out[0][:, rows.to(self.device)])
-        body = self.model.base_model
-        body.forward = lambda *_, **__: some
+        self._known.out = type(out)(last_hidden_state=out[0][:, rows.to(self.device)])
         try:
             logits: torch.Tensor = self.model(input_ids=torch.zeros(1, len(rows), dtype=torch.long)).logits
         finally:
-            del body.forward
+            del self._known.out
         return logits[0]

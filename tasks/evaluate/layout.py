@@ -126,14 +126,17 @@ def _without_prefix(questions: list[Question], length: int) -> Group:
 
 
 def batches(questions: list[Question], tokens: int) -> Iterator[list[Question]]:
-    """Questions in batches of at most `tokens` rows, or one, the longest first."""
+    """Questions in batches of at most `tokens` rows, or one, the longest first.
+
+    The last batches are smaller, so that threads which compute one each are done at about the same time.
+    """
     batch: list[Question] = []
-    size = 0
+    size, left = 0, sum(len(question.tree.ids) for question in questions)
     for question in sorted(questions, key=lambda question: -len(question.tree.ids)):
         length = len(question.tree.ids)
-        if batch and size + length > tokens:
+        if batch and size + length > min(tokens, max(tokens // 4, left // 4)):
             yield batch
-            batch, size = [], 0
+            batch, size, left = [], 0, left - size
         batch.append(question)
         size += length
     if batch:

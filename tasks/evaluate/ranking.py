@@ -1,6 +1,7 @@
 """Log-likelihoods of choices: whatever requests share is computed once, and logits only where a choice is predicted."""
 
 from collections.abc import Iterator
+from threading import Lock
 
 import torch
 from transformers.modeling_outputs import BaseModelOutput
@@ -16,15 +17,36 @@ Answer = tuple[float, bool]
 """A choice's log-likelihood behind its context, and whether each of its tokens is the likeliest."""
 
 
-@torch.inference_mode()
 def scored(engine: Engine, questions: list[Question]) -> Iterator[tuple[Question, list[Answer]]]:
     """Each question with its answers, choice by choice. Raises OtherAttentionError."""
-    for one in group(questions):
-        prefix = engine.prefix(one.prefix)
-        for batch in batches(one.questions, BATCH_TOKENS):
-            yield from zip(batch, _score(engine, batch, prefix), strict=True)
+
+    def score(item: tuple[list[Question], Prefix]) -> list[tuple[Question, list[Answer]]]:
+        batch, prefix = item
+        return list(zip(batch, _score(engine, batch, prefix.layers()), strict=True))
+
+    prefixes = ((one.questions, Prefix(engine, one.prefix)) for one in group(questions))
+    items = ((batch, prefix) for own, prefix in prefixes for batch in batches(own, BATCH_TOKENS))
+    for done in engine.threads.map(score, items):
+        yield from done
 
 
+class Prefix:
+    """A prefix that whoever needs it first computes, while others wait for it."""
+
+    def __init__(self, engine: Engine, ids: list[int]) -> None:
+        self.engine, self.ids = engine, ids
+        self._lock, self._layers = Lock(), list[Layer]()
+
+    @torch.inference_mode()
+    def layers(self) -> list[Layer]:
+        """The keys and values of its tokens in each layer; none where it has no token."""
+        with self._lock:
+            if not self._layers:
+                self._layers = self.engine.prefix(self.ids)
+            return self._layers
+
+
+@torch.inference_mode()
 def _score(engine: Engine, batch: list[Question], prefix: list[Layer]) -> Iterator[list[Answer]]:
     """The answers of each question of a batch."""
     trees = [question.tree for question in batch]

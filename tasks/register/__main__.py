@@ -32,23 +32,23 @@ def main() -> None:
 
 @app.command()
 def run() -> None:
-    """Write the lineage of the trained model to reports/register, and make sure that its version exists.
-
-    A variant of a sweep is not registered: its experiment is applied first, and the next flow, or `ensure`, does it.
-    """
+    """Write the lineage of the trained model to reports/register, and make sure that its version exists."""
     with console.timed("register"):
         with outputs.whole_folder(LINEAGE.parent) as folder:
             outputs.write_json(folder / LINEAGE.name, lineage())
             trained_on.write(folder / TRAINED_ON.name, CHAIN["examples"], CHAIN["records"])
-        if variant := settings.experiment():
-            print(f"not registered: {variant} is a variant; dvc exp apply {variant}, then make run, registers it")
-        else:
-            ensure()
+        ensure()
 
 
 @app.command()
 def ensure() -> None:
-    """Make sure that the version of the lineage in reports/register exists; a flow calls this at its end."""
+    """Make sure that the version of the lineage in reports/register exists; a flow calls this at its end.
+
+    A variant is not registered: its experiment is applied first, and the next flow does it.
+    """
+    if variant := settings.experiment():
+        print(f"not registered: {variant} is a variant; dvc exp apply {variant}, then make run, registers it")
+        return
     if not LINEAGE.is_file():
         raise UserError(f"{LINEAGE}: nothing to register yet; run: dvc repro register")
     wanted = params.load().register_

@@ -73,7 +73,7 @@ def write_suites(listed: Catalogue, wanted: params.Render, folder: Path, home: P
     most = np.full(len(listed.tasks), benchmarks.POOL * wanted.documents)
     for name in wanted.held_out:
         rows = listed.records(listed.first(listed.of_clusters([name]), most))
-        asked += benchmarks.write_suite(folder / name, home / name, rows, bank, wanted.documents, wanted.seed)
+        asked += benchmarks.write_suite(folder / name, home / name, rows, bank, wanted)
     return asked
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import yaml
 
-from tasks import outputs
+from tasks import outputs, params
 from tasks.errors import UserError
 from tasks.records import Record, digest, write_lines
+from tasks.render import wording
 from tasks.render.index import Asked
 from tasks.render.mixture import divide
 from tasks.render.templates import Bank, Template, render
@@ -34,15 +35,12 @@ class Document:
     answer: str
 
 
-def write_suite(
-    folder: Path, home: Path, records: Iterable[Record], bank: Bank, documents: int, seed: int
-) -> list[Asked]:
+def write_suite(folder: Path, home: Path, records: Iterable[Record], bank: Bank, wanted: params.Render) -> list[Asked]:
     """Write the suite of one held-out cluster into `folder`; its YAMLs name the documents by their path in `home`.
 
-    Every task of the cluster whose records have options gives benchmarks by rank, with the options listed in the prompt
-    and without, and by generation, with one template a document and with several. `suite.json` tells their sizes and
-    the scores that need no model, README.md the same for people. Returns what the documents ask. Raises UserError where
-    the cluster has no such task.
+    Every task of the cluster whose records have options gives a benchmark of each form in `wanted.forms`. `suite.json`
+    tells their sizes and the scores that need no model, README.md the same for people. Returns what the documents ask.
+    Raises UserError where the cluster has no such task.
     """
     tasks: dict[str, list[Record]] = defaultdict(list)
     for record in records:
@@ -53,14 +51,14 @@ def write_suite(
     folder.mkdir(parents=True)
     described, asked = {}, []
     for task, rows in sorted(tasks.items()):
-        taken = balanced(rows, documents, seed)
+        taken = balanced(rows, wanted.documents, wanted.seed)
         forms = in_forms(taken, bank)
-        for form, chosen in forms.items():
-            write_benchmark(folder, home, task, form, chosen)
+        for form in (form for form in forms if form in wanted.forms):
+            write_benchmark(folder, home, task, form, forms[form])
         asked += [_asked(home.name, record, one.prompt) for record, one in zip(taken, forms["rank"], strict=True)]
         described[task] = without_a_model(forms["rank"]) | {"licences": sorted({record.licence for record in taken})}
     outputs.write_json(folder / "suite.json", described)
-    (folder / "README.md").write_text(page(home.name, described), encoding="utf-8")
+    (folder / "README.md").write_text(page(home.name, described, "named" in wanted.forms), encoding="utf-8")
     return asked
 
 
@@ -68,7 +66,7 @@ def in_forms(records: list[Record], bank: Bank) -> dict[str, list[Document]]:
     """The documents of each benchmark of a task, by the last part of its name.
 
     Templates take turns. `unlisted` asks in those that do not list the options, where the task has some; `templates`
-    asks the first documents in each of those that do, where there are several.
+    asks the first documents in each of those that do, where there are several; `named` asks by the task's name.
     """
     listing = [_templates(record, bank, listed=True) for record in records]
     if not all(listing):
@@ -82,6 +80,7 @@ def in_forms(records: list[Record], bank: Bank) -> dict[str, list[Document]]:
     if all(len(own) > 1 for own in listing):
         repeated = list(zip(records, listing, strict=True))[:REPEATED]
         forms["templates"] = [_document(record, template) for record, own in repeated for template in own]
+    forms["named"] = [_document(record, wording.named(record)) for record in records]
     return forms
 
 
@@ -89,7 +88,7 @@ def write_benchmark(folder: Path, home: Path, task: str, form: str, documents: l
     """Write one benchmark's YAML, and its documents where no other one has the same."""
     lines = f"{task}.jsonl" if form in ("rank", "generate") else f"{task}_{form}.jsonl"
     write_lines(folder / lines, (vars(document) for document in documents))
-    body = _RANK if form in ("rank", "unlisted") else _GENERATE
+    body = _RANK if form in ("rank", "unlisted", "named") else _GENERATE
     benchmark = {"task": f"{home.name}_{task}_{form}", **_COMMON, **body}
     benchmark["dataset_kwargs"] = {"data_files": {"test": (home / lines).as_posix()}}
     (folder / f"{task}_{form}.yaml").write_text(yaml.safe_dump(benchmark, sort_keys=False), encoding="utf-8")
@@ -133,9 +132,15 @@ def without_a_model(documents: list[Document]) -> dict[str, float]:
     }
 
 
-def page(suite: str, described: dict[str, dict[str, Any]]) -> str:
+def page(suite: str, described: dict[str, dict[str, Any]], named: bool = False) -> str:
     """The suite's README: what is measured, on how many documents, and what a guess would score."""
-    lines = [f"# {suite}", "", _MEASURED, "", "| task | documents | chance | majority class | licence |"]
+    lines = [
+        f"# {suite}",
+        "",
+        _MEASURED + _NAMED * named,
+        "",
+        "| task | documents | chance | majority class | licence |",
+    ]
     lines.append("|---|---|---|---|---|")
     for task, told in described.items():
         numbers = f"{told['documents']:,} | {told['chance']:.3f} | {told['majority_class']:.3f}"
@@ -166,6 +171,9 @@ The tasks of a cluster that no training example is of, zero-shot, each asked in 
 right option is the most likely one, the options being listed in the prompt; *TASK_unlisted*: the same without the list.
 *TASK_generate*: whether the generated text is the right option, whether it is one of the options at all, and whether it
 ended by itself. *TASK_templates*: a few documents in every wording, and how often their answers are the same."""
+
+_NAMED = """
+*TASK_named*: by rank, asked with the names of cluster and task instead of an instruction."""
 
 _COMMON = {"dataset_path": "json", "test_split": "test", "doc_to_text": "prompt", "num_fewshot": 0}
 

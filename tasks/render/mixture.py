@@ -4,7 +4,8 @@ Examples-proportional mixing with a cap: a task of n records weighs min(n, cap) 
 section 2.1), raised to 1 / temperature (Raffel et al. 2019, arXiv 1910.10683, section 3.5.2), times its factors.
 """
 
-from collections.abc import Hashable, Mapping
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -32,6 +33,7 @@ def choose(catalogue: Catalogue, trainable: Mask, clean: Mask, wanted: Render) -
     A task's weight counts all its trainable records, those that are not `clean` too: a dropped record gives its place
     to the next one of its task and moves no other task's share. Raises UserError where nothing can be trained on.
     """
+    trainable = trainable & catalogue.of_clusters(first_clusters(catalogue.tasks_of(trainable), wanted))
     aside = trainable & set_aside(catalogue.keys, wanted.validation)
     kept = trainable & ~aside
     weights = _weights(catalogue, kept, wanted)
@@ -40,6 +42,16 @@ def choose(catalogue: Catalogue, trainable: Mask, clean: Mask, wanted: Render) -
     training = _first(catalogue, kept & clean, weights, wanted.examples, wanted.seed)
     validation = _first(catalogue, aside & clean, weights, round(wanted.examples * wanted.validation), wanted.seed)
     return Choice(training, validation, divide(weights, wanted.examples, wanted.seed))
+
+
+def first_clusters(tasks: Iterable[Task], wanted: Render) -> list[str]:
+    """The first `wanted.clusters` clusters of these tasks, or all: those of the most tasks, as FLAN adds them.
+
+    Between equal ones the seed decides; a smaller number takes some of what a larger one takes.
+    """
+    sizes = Counter(task.cluster for task in tasks)
+    order = sorted(sizes, key=lambda name: (-sizes[name], digest([wanted.seed, name, "cluster"])))
+    return order[: wanted.clusters]
 
 
 def set_aside(keys: NDArray[np.uint64], share: float) -> Mask:

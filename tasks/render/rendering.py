@@ -13,7 +13,7 @@ from tasks import examples, parallel, tables
 from tasks.examples import Example
 from tasks.params import Render
 from tasks.records import Record, from_frame, read_records
-from tasks.render import draws, templates
+from tasks.render import draws, templates, wording
 from tasks.render.catalogue import Catalogue, Group, Mask
 from tasks.render.templates import Bank
 
@@ -46,7 +46,7 @@ def pooled(exemplars: Iterable[Record]) -> Pools:
 
 def example(record: Record, bank: Bank, wanted: Render, pool: list[Record]) -> Example:
     """The record in one of its templates and with its exemplars, both drawn by seed."""
-    template = draws.draw_form(wanted.seed, record, bank.for_record(record), wanted)
+    template = draws.draw_form(wanted.seed, record, wording.templates(record, bank, wanted), wanted)
     return templates.render(record, template, draws.draw_exemplars(wanted.seed, record, pool, wanted.few_shot))
 
 

@@ -80,6 +80,12 @@ class Paired:
     after: Numbers
     groups: Groups
 
+    @property
+    def is_compared(self) -> bool:
+        """Whether it is compared. The few documents in every wording are asked in one wording already: only how far
+        their answers agree is new there, and the spread of scores, which spread.py tells."""
+        return self.form != samples.EVERY_WORDING or self.measure == "consistency"
+
     def compared(self, touched: Collection[str], chance: dict[str, float]) -> Comparison:
         """The comparison before any correction; `touched` are the documents that a clean score leaves out."""
         clean = np.array([document not in touched for document, _ in self.keys])
@@ -123,13 +129,13 @@ def pairs(base: Path, tuned: Path, suite: Path) -> Iterator[Paired]:
 
 
 def compare(paired: Iterable[Paired], benchmarks: Path, marks: Path) -> list[Comparison]:
-    """All comparisons, corrected for their number.
+    """All comparisons that tell something of their own, corrected for their number.
 
     `benchmarks` is where render wrote the suites, `marks` its list of documents that training records shared text with.
     """
     marked, known = _read(marks), {}
     found = []
-    for item in paired:
+    for item in (one for one in paired if one.is_compared):
         if item.suite not in known:
             known[item.suite] = _read(benchmarks / item.suite / "suite.json")
         touched = frozenset(marked.get(f"{item.suite}/{item.task}", ()))
@@ -150,7 +156,7 @@ def corrected(comparisons: Iterable[Comparison]) -> list[Comparison]:
 def by_suite(paired: Iterable[Paired]) -> list[Comparison]:
     """Each measure's mean over the tasks of a suite, with its interval; no test is made of it."""
     found: dict[tuple[str, ...], list[Paired]] = defaultdict(list)
-    for item in paired:
+    for item in (one for one in paired if one.is_compared):
         found[item.suite, item.measure, samples.FORMS.get(item.form, "")].append(item)
     return [_mean(items) for items in found.values()]
 

@@ -12,14 +12,22 @@ NAMES = {
     "accuracy": ("rank accuracy", "the option that the model finds most likely is the right one"),
     "exact_match": ("exact answer", "the text that it generates is the right answer"),
     "valid_answer": ("valid answer", "the text that it generates is one of the options at all"),
+    "stopped": ("ended by itself", "the model ended its answer, no limit and no stop text did"),
+    "consistency": ("same answer in other wordings", "the share of the other wordings in which it answers the same"),
+    "followed": ("all demands met", "the answer does all that the prompt demands of its form, as a program finds"),
+    "share_followed": ("share of demands met", "how many of the prompt's demands on its form the answer meets"),
 }
 """Measures that have a name for people beside their own, and what it means. Others go by their own."""
+
+EVERY_WORDING = "templates"
+"""The form that asks a few documents in every wording."""
 
 FORMS = {
     "rank": "",
     "generate": "",
     "unlisted": "options not listed",
-    "templates": "the same documents in every wording",
+    EVERY_WORDING: "",
+    "named": "asked by the task's name",
 }
 """How a held-out cluster's task is asked, the last part of a benchmark's name, and what of it is worth saying."""
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tasks.report import samples
 from tasks.report.compare import Paired
 from tasks.statistics import Numbers
-
-_EVERY = "templates"
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Spread:
 def of_all(pairs: Iterable[Paired]) -> list[Spread]:
     """The spreads of benchmarks that ask the same documents in every wording; where there are none, of all others."""
     found = [told for pair in pairs if (told := over_templates(pair))]
-    return [told for told in found if told.form == _EVERY] or found
+    return [told for told in found if told.form == samples.EVERY_WORDING] or found
 
 
 def over_templates(pair: Paired) -> Spread | None:

@@ -46,28 +46,37 @@ class Scale:
         return round(100 * (value - self.low) / (self.high - self.low), 2)
 
 
-def page(story: Story) -> str:
-    """The page. The same story gives the same bytes."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
+def environment(*folders: Path) -> jinja2.Environment:
+    """Where pages are made: from templates in `folders`, with the looks and the filters of the report."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*folders, _HERE]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"spoken": spoken, "meaning": meaning, "p": markdown.short, "count": conclusions.count}
-    return environment.get_template("report.html.jinja").render(
-        story=story,
-        verdicts={name: [item for item in story.comparisons if item.verdict is name] for name in Verdict},
-        conclusions=conclusions,
-        level=LEVEL,
-        panels=panels(story),
-        scores=Scale(0.0, 1.0, [0.0, 0.25, 0.5, 0.75, 1.0]),
-        mixture=mixture(story),
-        curve=curve(story.history),
-        values=card.values(story),
-        licences=card.licences(story),
+    made.filters |= {"spoken": spoken, "meaning": meaning, "p": markdown.short, "count": conclusions.count}
+    return made
+
+
+def page(story: Story) -> str:
+    """The page. The same story gives the same bytes."""
+    return (
+        environment()
+        .get_template("report.html.jinja")
+        .render(
+            story=story,
+            verdicts={name: [item for item in story.comparisons if item.verdict is name] for name in Verdict},
+            conclusions=conclusions,
+            level=LEVEL,
+            panels=panels(story),
+            scores=Scale(0.0, 1.0, [0.0, 0.25, 0.5, 0.75, 1.0]),
+            mixture=mixture(story),
+            curve=curve(story.history),
+            values=card.values(story),
+            licences=card.licences(story),
+        )
     )
 
 

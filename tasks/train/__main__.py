@@ -13,10 +13,10 @@ import typer
 from peft import LoraConfig, get_peft_model
 from transformers import set_seed
 
-from tasks import attention, console, errors, guards, lineage, model, outputs, params, tracking
+from tasks import attention, console, errors, guards, lineage, model, norm, outputs, params, tracking
 from tasks.errors import UserError
 from tasks.shards import Shards, read_shards
-from tasks.train import history, launch, linear, norm, step, stopping, together, training
+from tasks.train import history, launch, linear, step, stopping, together, training
 from tasks.train.checkpoints import Checkpoints
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)

@@ -1,12 +1,10 @@
 """An optimiser step's sequences, shared out among threads: each computes its share alone, piece by piece.
 
-Most operations of a step are too small for two threads to share: they wait for each other longer than they compute, the
-more so beside other work. Whole sequences need no waiting until the step's gradients are summed, which happens in the
-shares' order, so that the sum does not depend on who is done first.
+Whole sequences need no waiting until the step's gradients are summed, which happens in the shares' order, so that the
+sum does not depend on who is done first.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -60,18 +58,6 @@ def tokens(row: Row) -> int:
 def total(rows: list[Row]) -> int:
     """How many tokens these rows hold."""
     return sum(map(tokens, rows))
-
-
-class Threads:
-    """Threads that compute side by side, each with all its operations to itself."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self._pool = ThreadPoolExecutor(number, initializer=lambda: torch.set_num_threads(1)) if number > 1 else None
-
-    def map(self, compute: Callable[[Any], Computed], shares: Sequence[Any]) -> Iterator[Computed]:
-        """What `compute` gives for each share, in their order."""
-        return self._pool.map(compute, shares) if self._pool else map(compute, shares)
 
 
 def summed(parts: Iterable[Computed], weights: Sequence[Tensor]) -> Computed:

@@ -14,6 +14,7 @@ from transformers import Trainer
 
 from tasks import guards
 from tasks.shards import Shards
+from tasks.threads import Threads
 from tasks.train import shares
 from tasks.train.loss import SummedCrossEntropy
 
@@ -123,7 +124,7 @@ class PackedTrainer(Trainer):
         super().__init__(data_collator=self.collate, **options)
         model: nn.Module = options["model"]
         alone = self.args.device.type != "cpu" or shares.draws(model)
-        self.threads = shares.Threads(1 if alone else threads)
+        self.threads = Threads(1 if alone else threads)
         self.head = plain_head(self.model)
         self.learnt = [weight for weight in model.parameters() if weight.requires_grad]
 

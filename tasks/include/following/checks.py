@@ -1,4 +1,4 @@
-"""Whether an answer does what its instruction asks, as far as a program can tell; lm-eval calls `process_results`.
+"""Whether an answer does what its instruction asks, as far as a program can tell: the hooks of following.yaml.
 
 Each function takes the answer, without white space around it, and what the instruction says.
 """
@@ -125,6 +125,20 @@ def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, float]
     """lm-eval's hook: whether everything was followed, and the share of it that was."""
     passed = followed(results[0], json.loads(doc["checks"]))
     return {"followed": float(all(passed)), "share_followed": sum(passed) / len(passed)}
+
+
+def demands(doc: dict[str, Any]) -> str:
+    """lm-eval's hook for what is expected: the checks for people, for instance `words (least 5, most 5)`."""
+    told = []
+    for one in json.loads(doc["checks"]):
+        wanted = ", ".join(f"{key} {_told(value)}" for key, value in one.items() if key != "check")
+        name = one["check"].replace("_", " ")
+        told.append(f"{name} ({wanted})" if wanted else name)
+    return "; ".join(told)
+
+
+def _told(value: Any) -> str:
+    return " / ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _lines(answer: str) -> list[str]:

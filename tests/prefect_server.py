@@ -1,0 +1,34 @@
+"""A real Prefect server, with a data base of its own."""
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.checkout import outside
+
+
+@contextmanager
+def started(home: Path) -> Iterator[str]:
+    """The address of a server that keeps its files in `home`, while the block runs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with subprocess.Popen(
+        command, env={**outside(), **settings}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        address = f"http://127.0.0.1:{port}/api"
+        for _ in range(180):
+            try:
+                urllib.request.urlopen(f"{address}/health")  # noqa: S310
+                break
+            except OSError:
+                time.sleep(1)
+        yield address
+        process.terminate()
