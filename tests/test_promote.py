@@ -214,3 +214,10 @@ def test_a_decision_is_kept_with_its_numbers(client: MlflowClient, tmp_path: Pat
 def test_without_a_version_the_gate_says_what_to_run(client: MlflowClient) -> None:
     with pytest.raises(UserError, match="no version is registered; run: make run"):
         promote.run()
+
+
+def test_the_flow_of_a_variant_judges_nothing(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(client, rows(GOOD))
+    monkeypatch.setenv("DVC_EXP_NAME", "odd-name")
+    promote.run()
+    assert aliases(client) == {"candidate": "1"}

@@ -39,8 +39,11 @@ def run(
     """Judge a version by the section `gate` of params.yaml, and move the alias `champion` to it if it may have it.
 
     Its own base and the champion are those of the registry at this moment; no other process moves the alias meanwhile.
-    That a version is refused is no fault: the exit status is 0.
+    That a version is refused is no fault: the exit status is 0. A variant is no candidate, so its flow judges nothing.
     """
+    if variant := settings.experiment():
+        print(f"not judged: {variant} is a variant, which is not registered")
+        return
     wanted, client = params.load(), tracking.client()
     name = wanted.register_.name
     with locks.registry():
