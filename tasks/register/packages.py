@@ -27,7 +27,7 @@ SIGNATURE = ModelSignature(
             ColSpec(DataType.string, "instruction", required=False),
             ColSpec(DataType.string, "input", required=False),
             # A list of `role` and `content`. MLflow refuses a list of its own types where another row has none.
-            ColSpec(AnyType(), "messages", required=False),
+            ColSpec(AnyType(), "messages", required=False),  # type: ignore[no-untyped-call]
         ]
     ),
     outputs=Schema([ColSpec(DataType.string)]),

@@ -118,7 +118,7 @@ class Worker(threading.Thread):
         with self._changed:
             while not (self._waiting or self.open or self._next or self._ended):
                 self._changed.wait()
-            taken = []
+            taken: list[Job] = []
             while self._waiting and self._next is None and len(self.open) + len(taken) < self.together:
                 job = self._waiting.popleft()
                 if reason := job.over(time.monotonic()) or self._renewed(job):
