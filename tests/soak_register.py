@@ -5,6 +5,7 @@ build/soak/register.json, from which a soak that was broken off goes on. `--few`
 """
 
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -98,6 +99,8 @@ def plan(folder: Path, few: bool) -> list[tuple[str, int, float | None]]:
 def main(result: Path, few: bool) -> None:
     """All kills, going on where an earlier soak ended."""
     folder = result.with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(folder)  # MLflow puts files of a registry without a server there, in mlruns
     told: dict[str, Any] = json.loads(result.read_text()) if result.is_file() else {}
     if not told or "sound" in told:
         told = {"kills": []}
@@ -122,7 +125,7 @@ def main(result: Path, few: bool) -> None:
 
 if __name__ == "__main__":
     few = "--few" in sys.argv
-    chosen = [Path(word) for word in sys.argv[1:] if word != "--few"]
+    chosen = [Path(word).resolve() for word in sys.argv[1:] if word != "--few"]
     target = chosen[0] if chosen else RESULT
     target.parent.mkdir(parents=True, exist_ok=True)
     main(target, few)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.repo import Repo
 from mlflow import MlflowClient
 
-from tasks import outputs
+from tasks import outputs, settings
 from tasks.errors import UserError
 from tasks.register import __main__ as register
 from tasks.register import chain, stored, verify
@@ -117,6 +118,25 @@ def test_a_version_of_another_tree_is_looked_for_in_dvc_s_cache(tmp_path: Path) 
     assert list(places.digests(Path("data/pack/b"))) == [("DVC's cache", outputs.digest_path(folder / "b"))]
     (tmp_path / "cache/22/bb").unlink()
     assert list(places.digests(Path("data/pack"))) == []
+
+
+def test_what_the_cache_lacks_is_fetched_from_dvc_s_remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "ROOT", tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a").write_text("one")
+    with Repo.init(str(tmp_path), no_scm=True) as repo, repo.config.edit() as config:
+        config["core"] |= {"analytics": False, "remote": "shelf"}
+        config["remote"]["shelf"] = {"url": str(tmp_path / "shelf")}
+    with Repo(str(tmp_path)) as repo:
+        [stage] = repo.add(str(tmp_path / "data"))
+        repo.push()
+    cache, out = tmp_path / ".dvc/cache/files/md5", {"path": "data", "md5": stage.outs[0].hash_info.value}
+    shutil.rmtree(cache)
+    lock = {"stages": {"one": {"outs": [out]}}}
+    places = chain.Places(here=False, lock=lock, cache=cache, commit="")
+    assert list(places.digests(Path("data"))) == []
+    chain.fetch(lock)
+    assert list(places.digests(Path("data"))) == [("DVC's cache", outputs.digest_path(tmp_path / "data"))]
 
 
 def test_a_file_of_a_commit_has_the_digest_of_its_bytes() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,8 @@ from tasks.evaluate import generation
 from tasks.serve import __main__ as serve
 from tasks.serve.application import Limits, Server
 from tasks.serve.loaded import Loaded, load
-from tasks.serve.worker import Worker
+from tasks.serve.requests import Refusal
+from tasks.serve.worker import End, Job, Worker
 from tests.project import Project
 
 LIMITS = Limits(new_tokens=24, prompt_tokens=200, body_bytes=4_000, rows=4, seconds=30)
@@ -163,6 +165,19 @@ def test_another_version_takes_over_without_a_break(server: Server, loaded: Load
     [later] = send(server, chat("Say it."))
     assert later.json()["model"] in {"instructflow/1", "instructflow/2"}
     assert send(server, ("/health", None))[0].json()["model"] == "instructflow/2"
+
+
+def test_a_prompt_that_does_not_fit_a_newer_version_is_no_end_of_the_worker(server: Server, loaded: Loaded) -> None:
+    def refuses(_: Loaded) -> list[int]:
+        raise Refusal(400, "too long by now")
+
+    older = Loaded(loaded.name, "0", loaded.engine, loaded.chat, loaded.ends)
+    ended = threading.Event()
+    job = Job(refuses, older, [1], 4, time.monotonic() + 30, lambda _: ended.set())
+    assert server.worker.submit(job)
+    assert ended.wait(10)
+    assert job.end is End.FAILED
+    assert send(server, chat("Say it."))[0].status_code == 200
 
 
 def test_too_many_requests_are_told_to_come_back(loaded: Loaded) -> None:

@@ -114,7 +114,7 @@ def keep(client: MlflowClient, name: str, made: Decision) -> None:
     with outputs.whole_folder(RESULT) as folder:
         outputs.write_json(folder / "decision.json", json.loads(json.dumps(decision.content(made), default=str)))
         (folder / "decision.md").write_text(decision.markdown(made), encoding="utf-8")
-    run_id = client.get_model_version(name, made.candidate).run_id
+    run_id = str(client.get_model_version(name, made.candidate).run_id)
     client.log_artifacts(run_id, str(RESULT), f"{STORED}/beside-{made.champion or 'none'}")
     client.set_model_version_tag(name, made.candidate, REASON, made.why[:_LONGEST])
     client.set_model_version_tag(name, made.candidate, DECISION, "promoted" if made.promoted else "refused")

@@ -50,7 +50,7 @@ def read(client: MlflowClient, version: ModelVersion, scratch: Path) -> Evidence
     folder = scratch / str(version.version)
     folder.mkdir()
     try:
-        client.download_artifacts(version.run_id, EVALUATION, str(folder))
+        client.download_artifacts(str(version.run_id), EVALUATION, str(folder))
     except (MlflowException, OSError):
         return None
     return Evidence(str(version.version), folder / EVALUATION)

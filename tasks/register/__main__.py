@@ -13,7 +13,7 @@ import typer
 
 from tasks import console, errors, outputs, params, settings, tracking
 from tasks.errors import UserError
-from tasks.register import difference, export, registry, reproduce, stored, trained_on, verify
+from tasks.register import chain, difference, export, registry, reproduce, stored, trained_on, verify
 from tasks.register.candidate import Candidate
 from tasks.register.chain import ADAPTER, BASE, BENCHMARKS, CHAIN, LINEAGE, REPORT, RESULTS
 from tasks.register.verify import State
@@ -88,10 +88,16 @@ def which_trained_on(
 
 
 @app.command("verify")
-def check(address: Address) -> None:
+def check(
+    address: Address,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Get what DVC's cache lacks from its remote first.")] = False,
+) -> None:
     """Compute again what a version was made from, as far as tree, DVC's cache and git hold it; name what differs."""
     with tempfile.TemporaryDirectory() as scratch:
-        checked = list(verify.links(tracking.client(), stored.read(tracking.client(), address, Path(scratch))))
+        version = stored.read(tracking.client(), address, Path(scratch))
+        if fetch:
+            chain.fetch(version.lock)
+        checked = list(verify.links(tracking.client(), version))
     console.summary(f"the chain of {address}", {link.name: f"{link.state}  {link.told}" for link in checked})
     counts = {state: sum(link.state is state for link in checked) for state in State}
     if broken := verify.first_broken(checked):

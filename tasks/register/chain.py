@@ -10,8 +10,10 @@ from typing import Any
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc_data.hashfile.hash_info import HashInfo
 
 from tasks import outputs, settings
+from tasks.errors import UserError
 
 BASE, ADAPTER, REPORT = Path("models/base"), Path("models/tuned"), Path("reports/report")
 RESULTS, BENCHMARKS = Path("reports/evaluate"), Path("data/render/benchmarks")
@@ -100,6 +102,19 @@ def cache_folder() -> Path | None:
             return Path(repo.cache.local.path)
     except DvcException:
         return None
+
+
+def fetch(lock: Mapping[str, Any]) -> None:
+    """Bring what DVC's cache lacks of a dvc.lock's outs from the remote, as far as it lies there.
+
+    Raises UserError where no remote can be reached.
+    """
+    wanted = [HashInfo("md5", out["md5"]) for stage in lock.get("stages", {}).values() for out in stage.get("outs", ())]
+    try:
+        with Repo(str(settings.ROOT)) as repo:
+            repo.cloud.pull(wanted)
+    except DvcException as error:
+        raise UserError(f"DVC's remote cannot be read: {error}; leave out --fetch, or see `dvc remote list`") from error
 
 
 def committed(commit: str, path: str) -> dict[str, str]:

@@ -39,7 +39,7 @@ def scores(client: MlflowClient, version: Stored) -> dict[str, Any]:
     """The means of the version's report; none where it has no report."""
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            path = client.download_artifacts(version.version.run_id, "report/summary.json", scratch)
+            path = client.download_artifacts(str(version.version.run_id), "report/summary.json", scratch)
         except (MlflowException, OSError):
             return {}
         return dotted(json.loads(Path(path).read_text(encoding="utf-8")))

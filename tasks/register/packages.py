@@ -5,7 +5,6 @@ A logged model is found again by its tag, and finished where whoever made it was
 
 import logging
 import tempfile
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ SIGNATURE = ModelSignature(
             ColSpec(DataType.string, "instruction", required=False),
             ColSpec(DataType.string, "input", required=False),
             # A list of `role` and `content`. MLflow refuses a list of its own types where another row has none.
-            ColSpec(AnyType(), "messages", required=False),
+            ColSpec(AnyType(), "messages", required=False),  # type: ignore[no-untyped-call]
         ]
     ),
     outputs=Schema([ColSpec(DataType.string)]),
@@ -78,16 +77,14 @@ def package(folder: Path, logged: LoggedModel, artifacts: Mapping[str, Path], co
     """Write a model in MLflow's form, with the code that serves it."""
     mlflow.set_tracking_uri(settings.tracking_uri())
     described = Model(run_id=logged.source_run_id, model_id=logged.model_id, artifact_path=logged.artifact_location)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
-        mlflow.pyfunc.save_model(
-            folder,
-            mlflow_model=described,
-            python_model=str(Path(__file__).with_name("served.py")),
-            artifacts={name: str(path) for name, path in artifacts.items()},
-            model_config=config,
-            signature=SIGNATURE,
-            input_example=EXAMPLE,
-            pip_requirements=requirements.pinned(settings.ROOT / "requirements.lock"),
-        )
+    mlflow.pyfunc.save_model(
+        folder,
+        mlflow_model=described,
+        python_model=str(Path(__file__).with_name("served.py")),
+        artifacts={name: str(path) for name, path in artifacts.items()},
+        model_config=config,
+        signature=SIGNATURE,
+        input_example=EXAMPLE,
+        pip_requirements=requirements.pinned(settings.ROOT / "requirements.lock"),
+    )
     return folder

@@ -65,7 +65,7 @@ def ensure_model(candidate: Candidate, run: tracking.TrainingRun) -> LoggedModel
     run.client.log_batch(run.id, metrics=told)
     # MLflow takes an output once, and fails at the second time.
     outputs = run.client.get_run(run.id).outputs
-    if logged.model_id not in {output.model_id for output in outputs.model_outputs}:
+    if logged.model_id not in {output.model_id for output in (outputs.model_outputs if outputs else ())}:
         run.client.log_outputs(run.id, [LoggedModelOutput(logged.model_id, 0)])
     return logged
 

@@ -38,9 +38,10 @@ class InstructionModel(PythonModel):
             self.system_message = json.loads((base / "source.json").read_text(encoding="utf-8"))["system_message"]
             self.tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
             if named["digest"] not in SHARED:
-                SHARED[named["digest"]] = AutoModelForCausalLM.from_pretrained(
+                model: Any = AutoModelForCausalLM.from_pretrained(
                     base, dtype="auto", use_safetensors=True, trust_remote_code=False, local_files_only=True
-                ).eval()
+                )
+                SHARED[named["digest"]] = model.eval()
             self.adapter = str(named.get("fingerprint", ""))
             if "adapter" in context.artifacts:
                 SHARED[named["digest"]] = adapted(SHARED[named["digest"]], context.artifacts["adapter"], self.adapter)

@@ -86,7 +86,7 @@ def read(client: MlflowClient, address: str, scratch: Path) -> Stored:
     for folder in ("run", "model"):
         (scratch / folder).mkdir(parents=True)
     try:
-        run = client.download_artifacts(version.run_id, files.LINEAGE, str(scratch / "run"))
+        run = client.download_artifacts(str(version.run_id), files.LINEAGE, str(scratch / "run"))
         model = mlflow.artifacts.download_artifacts(
             f"models:/{version.name}/{version.version}",
             dst_path=str(scratch / "model"),

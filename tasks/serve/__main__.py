@@ -50,7 +50,15 @@ def run(
     limits = Limits(new_tokens, prompt_tokens, body_bytes=256 * 1024, rows=together, seconds=seconds)
     print(f"{wanted}: version {worker.loaded.version} at http://{host}:{port}", flush=True)
     application = Server(worker, limits).application()
-    uvicorn.run(application, host=host, port=port, log_level="warning", timeout_keep_alive=10, server_header=False)
+    uvicorn.run(
+        application,
+        host=host,
+        port=port,
+        log_level="warning",
+        timeout_keep_alive=10,
+        limit_concurrency=16 * together,  # connections; beyond them it answers 503
+        server_header=False,
+    )
     ended.set()
     worker.stop()
 

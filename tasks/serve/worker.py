@@ -11,6 +11,7 @@ import torch
 
 from tasks.evaluate import generation
 from tasks.serve.loaded import Loaded
+from tasks.serve.requests import Refusal
 from tasks.serve.slots import Slots
 
 
@@ -90,9 +91,10 @@ class Worker(threading.Thread):
         while not self._ended:
             with self.loaded.engine.plain_attention(), torch.inference_mode():
                 self._compute(Slots(self.together, self.room, self.loaded.engine.device))
-            if self._next is not None:
-                self.loaded, self._next = self._next, None
-                self.counts["swaps"] += 1
+            with self._changed:
+                if self._next is not None:
+                    self.loaded, self._next = self._next, None
+                    self.counts["swaps"] += 1
 
     def _compute(self, slots: Slots) -> None:
         """Work with one model, until another is to take over and no answer is open."""
@@ -116,16 +118,23 @@ class Worker(threading.Thread):
         with self._changed:
             while not (self._waiting or self.open or self._next or self._ended):
                 self._changed.wait()
-            taken = []
+            taken: list[Job] = []
             while self._waiting and self._next is None and len(self.open) + len(taken) < self.together:
                 job = self._waiting.popleft()
-                if reason := job.over(time.monotonic()):
+                if reason := job.over(time.monotonic()) or self._renewed(job):
                     self._finish(job, reason)
                 else:
-                    if job.loaded is not self.loaded:  # the version changed while it waited
-                        job.prompt, job.loaded = job.encode(self.loaded), self.loaded
                     taken.append(job)
             return taken
+
+    def _renewed(self, job: Job) -> End | None:
+        """Let a job that waited while the version changed have the prompt for this one; its end where it has none."""
+        if job.loaded is not self.loaded:
+            try:
+                job.prompt, job.loaded = job.encode(self.loaded), self.loaded
+            except Refusal:  # longer in the new version's template
+                return End.FAILED
+        return None
 
     def _advance(self, slots: Slots, jobs: list[Job], logits: torch.Tensor) -> None:
         """Give each of these answers its next token; those that end leave."""
