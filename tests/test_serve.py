@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -165,6 +166,32 @@ def test_another_version_takes_over_without_a_break(server: Server, loaded: Load
     [later] = send(server, chat("Say it."))
     assert later.json()["model"] in {"instructflow/1", "instructflow/2"}
     assert send(server, ("/health", None))[0].json()["model"] == "instructflow/2"
+
+
+@pytest.mark.parametrize("fault", [None, RuntimeError("not enough memory"), OSError("no such file")])
+def test_the_server_follows_the_alias_and_keeps_its_version_where_the_next_cannot_be_loaded(
+    server: Server, loaded: Loaded, monkeypatch: pytest.MonkeyPatch, fault: Exception | None
+) -> None:
+    newer = Loaded(loaded.name, "2", loaded.engine, loaded.chat, loaded.ends)
+    tried, ended = threading.Event(), threading.Event()
+
+    def load(*_: object) -> Loaded:
+        tried.set()
+        if fault:
+            raise fault
+        return newer
+
+    monkeypatch.setattr(serve.stored, "resolve", lambda *_: SimpleNamespace(version="2"))
+    monkeypatch.setattr(serve, "load", load)
+    monkeypatch.setattr(serve, "usable", lambda one: one)
+    follower = threading.Thread(target=serve.follow, args=(None, "models:/a@b", server.worker, 0.01, ended))
+    follower.start()
+    assert tried.wait(10)
+    time.sleep(0.1)
+    assert follower.is_alive()
+    ended.set()
+    follower.join()
+    assert server.worker.loaded is (loaded if fault else newer)
 
 
 def test_a_prompt_that_does_not_fit_a_newer_version_is_no_end_of_the_worker(server: Server, loaded: Loaded) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 import uvicorn
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from tasks import errors, params, tracking
 from tasks.errors import UserError
@@ -22,6 +23,9 @@ from tasks.serve.loaded import Loaded, load
 from tasks.serve.worker import Worker
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+
+_UNUSABLE = (UserError, GuardError, MlflowException, OSError, RuntimeError, ValueError)
+"""What loading a version may end with: the registry, its files, or memory."""
 
 
 @app.callback()
@@ -86,7 +90,7 @@ def follow(client: MlflowClient, address: str, worker: Worker, every: float, end
                 worker.swap(usable(load(client, address)))
                 print(f"version {now} takes over from {latest}", flush=True)
                 latest = now
-        except (UserError, GuardError, OSError) as error:
+        except _UNUSABLE as error:
             print(f"{address}: the version stays: {error}", flush=True)
 
 
