@@ -109,10 +109,13 @@ def fetch(lock: Mapping[str, Any]) -> None:
 
     Raises UserError where no remote can be reached.
     """
-    wanted = [HashInfo("md5", out["md5"]) for stage in lock.get("stages", {}).values() for out in stage.get("outs", ())]
+    outs = [out for stage in lock.get("stages", {}).values() for out in stage.get("outs", ())]
     try:
         with Repo(str(settings.ROOT)) as repo:
-            repo.cloud.pull(wanted)
+            cache = Path(repo.cache.local.path)
+            for _ in ("the lists of folders", "the files in them"):
+                places = {place for out in outs for place in _objects(out, cache).values() if not place.is_file()}
+                repo.cloud.pull([HashInfo("md5", place.parent.name + place.name) for place in sorted(places)])
     except DvcException as error:
         raise UserError(f"DVC's remote cannot be read: {error}; leave out --fetch, or see `dvc remote list`") from error
 
