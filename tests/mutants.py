@@ -248,6 +248,8 @@ MUTANTS = [
     Mutant("a conversation that no longer fits ends the server's thread", "tasks/serve/worker.py", "except Refusal:",
            "except ZeroDivisionError:",
            "test_serve.py::test_a_prompt_that_does_not_fit_a_newer_version_is_no_end_of_the_worker"),
+    Mutant("an adapter that comes out otherwise passes", "tasks/register/__main__.py", "if recorded != again:",
+           "if False:", "test_lineage.py::test_an_adapter_that_is_made_again_is_compared"),
     Mutant("a broken link passes", "tasks/register/verify.py", "if digest != recorded]", "if False]",
            "test_lineage.py::test_a_changed_link_is_named"),
     Mutant("a record is its own exemplar", "tasks/render/draws.py",

@@ -1,5 +1,6 @@
 """A version's chain is computed again, and a link that changed is named."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from mlflow import MlflowClient
 from tasks import outputs, settings
 from tasks.errors import UserError
 from tasks.register import __main__ as register
-from tasks.register import chain, stored, verify
+from tasks.register import chain, difference, reproduce, stored, verify
 from tasks.register.verify import State
 from tests import registered
 from tests.project import Project
@@ -148,6 +149,43 @@ def test_a_file_of_a_commit_has_the_digest_of_its_bytes() -> None:
 def test_a_version_differs_from_itself_in_nothing(in_project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     register.differ(VERSION, VERSION)
     assert "they are the same" in capsys.readouterr().out
+
+
+def test_what_differs_between_two_versions_is_told_with_both_sides(in_project: Project, tmp_path: Path) -> None:
+    client = MlflowClient(f"sqlite:///{in_project.root / 'mlflow.db'}")
+    one, other = (stored.read(client, VERSION, tmp_path / name) for name in ("one", "other"))
+    values, made_from = other.params, other.made_from
+    values["train"]["learning_rate"] = 0.5
+    made_from["digests"]["shards"] = "f00d" * 16
+    (other.lineage / "params.yaml").write_text(yaml.safe_dump(values))
+    (other.lineage / "lineage.json").write_text(json.dumps(made_from))
+    told = {(item.kind, item.name): item.after for item in difference.of(client, one, other)}
+    assert told == {("value", "train.learning_rate"): "0.5", ("chain", "shards"): '"f00df00df00d"'}
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_an_adapter_that_is_made_again_is_compared(
+    in_project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], equal: bool
+) -> None:
+    adapter = (in_project.root / "models/tuned/adapter_model.safetensors").read_bytes()
+    ran: list[str] = []
+
+    def run(command: list[str], folder: Path) -> None:
+        ran.append(" ".join(command[:3]))
+        if command[:3] == ["git", "worktree", "add"]:
+            (Path(command[-2]) / "models/tuned").mkdir(parents=True)
+        if command[0] == "dvc":
+            made = adapter if equal else flipped(adapter)
+            (folder / "models/tuned/adapter_model.safetensors").write_bytes(made)
+
+    monkeypatch.setattr(reproduce, "_run", run)
+    monkeypatch.setattr(chain, "git", lambda *_: b"the commit is here")
+    with contextlib.nullcontext() if equal else pytest.raises(SystemExit):
+        register.make_again(VERSION)
+    told = capsys.readouterr().out
+    assert ("NOT EQUAL" not in told) is equal
+    assert "dvc repro models/tuned" in ran
+    assert ("git worktree remove" in ran) is equal  # what came out otherwise can be looked at
 
 
 def test_a_version_is_written_as_one_model(in_project: Project, tmp_path: Path) -> None:
