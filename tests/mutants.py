@@ -225,6 +225,8 @@ MUTANTS = [
            "test_promote.py::test_a_candidate_that_is_not_better_than_its_base_is_refused_with_the_reason"),
     Mutant("the gate knows no floor", "tasks/promote/gate.py", "not below, told", "True, told",
            "test_promote.py::test_a_fall_below_the_floor_refuses_although_the_chosen_measures_rose"),
+    Mutant("documents in every wording are judged twice", "tasks/promote/gate.py", "if pair.is_compared]", "]",
+           "test_promote.py::test_the_few_documents_in_every_wording_are_not_judged_a_second_time"),
     Mutant("a floor is judged by the score alone", "tasks/promote/gate.py", "low = item.low if",
            "low = item.gain if",
            "test_promote.py::test_a_floor_is_judged_by_the_interval"),

@@ -5,15 +5,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
 from tasks import locks, tracking
 from tasks.errors import UserError
+from tasks.params import Gate
 from tasks.promote import __main__ as promote
-from tasks.promote import moves
+from tasks.promote import gate, moves
+from tasks.report import samples
+from tasks.report.compare import Paired
 from tests import registered
 from tests.registered import BASE, DOCUMENTS, GOOD, NAME, POOR, add, rows
 
@@ -87,6 +92,16 @@ def test_a_floor_is_judged_by_the_interval(client: MlflowClient, tmp_path: Path)
     add(client, fallen)
     promote.run()
     assert judged(client, "1") == "refused"
+
+
+def test_the_few_documents_in_every_wording_are_not_judged_a_second_time() -> None:
+    keys = [(f"d/{place}", "t") for place in range(DOCUMENTS)]
+    before, after = (np.array(scores, dtype=np.float64) for scores in (POOR, GOOD))
+    usual = Paired("inference", "follows", "", "exact_match", keys, before, after, np.arange(DOCUMENTS))
+    fallen = replace(usual, form=samples.EVERY_WORDING, before=after, after=before)
+    asked = Gate(measures=["exact_match"])
+    assert gate.decide(asked, "1", None, [usual, fallen], [], []).promoted
+    assert not gate.decide(asked, "1", None, [usual, replace(fallen, form="")], [], []).promoted
 
 
 @pytest.mark.parametrize(("measure", "named"), [("valid_answer", "valid answer"), ("stopped", "ended by itself")])

@@ -128,6 +128,7 @@ def decide(
     gate: Gate, candidate: str, champion: str | None, base: list[Paired], champions: list[Paired], facts: list[Check]
 ) -> Decision:
     """Judge a candidate. `base` pairs it with its base, `champions` with the champion; `facts` are checked already."""
+    base, champions = ([pair for pair in pairs if pair.is_compared] for pairs in (base, champions))
     against_base, against_champion = compared(base), compared(champions)
     checks = [*is_better(gate, base, "base"), keeps_floor(gate, against_base, "base")]
     if champion is not None:
