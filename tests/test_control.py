@@ -186,6 +186,6 @@ def test_speed_memory_waste_and_the_machine_s_load_are_in_mlflow(
         "loss", "learning_rate", "gradient_norm", "validation_loss", "tokens_per_second", "share_of_limit",
         "packing_waste", "supervised_tokens_per_second", "peak_memory_gib", "system/cpu_utilization_percentage",
     }  # fmt: skip
-    assert 0 < run.data.metrics["share_of_limit"] < 1
+    assert run.data.metrics["share_of_limit"] > 0  # of a limit that is measured, so beside other work it may exceed 1
     declared = "".join(path.read_text() for path in (begun.root / "models/tuned").glob("*.json"))
     assert not any(name in declared for name in ("per_second", "share_of_limit", "memory", "system/"))

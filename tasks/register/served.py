@@ -63,11 +63,11 @@ class InstructionModel(PythonModel):
         prompt = self.tokenizer.apply_chat_template([*system, *asked], tokenize=False, add_generation_prompt=True)
         encoded = self.tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
         with LOCK, torch.inference_mode():
-            ids = self._chosen().generate(**encoded, max_new_tokens=new_tokens, do_sample=False)
+            ids = self.chosen().generate(**encoded, max_new_tokens=new_tokens, do_sample=False)
         answer = self.tokenizer.decode(ids[0, encoded["input_ids"].shape[1] :], skip_special_tokens=True)
         return str(answer).strip()
 
-    def _chosen(self) -> Any:
+    def chosen(self) -> Any:
         """The shared model with this version's adapter in use."""
         model = SHARED[self.base]
         if self.adapter:

@@ -83,15 +83,13 @@ def read(client: MlflowClient, address: str, scratch: Path) -> Stored:
     """A version with its files, downloaded to `scratch`. Raises UserError where they are not whole."""
     version = resolve(client, address)
     uri = settings.tracking_uri()
+    mlflow.set_tracking_uri(uri)  # by this it finds what `models:/` names, whatever it is told with a download
     for folder in ("run", "model"):
         (scratch / folder).mkdir(parents=True)
     try:
         run = client.download_artifacts(str(version.run_id), files.LINEAGE, str(scratch / "run"))
         model = mlflow.artifacts.download_artifacts(
-            f"models:/{version.name}/{version.version}",
-            dst_path=str(scratch / "model"),
-            tracking_uri=uri,
-            registry_uri=uri,
+            f"models:/{version.name}/{version.version}", dst_path=str(scratch / "model"), tracking_uri=uri
         )
     except (MlflowException, OSError) as error:
         raise UserError(f"{address}: its files cannot be read from the registry: {error}") from error
