@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from tasks import outputs, settings, tracking
 from tasks.records import write_lines
-from tasks.register import costs
+from tasks.register import chain, costs
 from tasks.register.candidate import Candidate
 
 EVALUATION = "evaluation"
@@ -39,8 +38,7 @@ def log_lineage(candidate: Candidate, run: tracking.TrainingRun) -> None:
         outputs.write_json(folder / "lineage.json", candidate.lineage)
         shutil.copyfile(candidate.trained_on, folder / "records.parquet")
         shutil.copyfile(settings.ROOT / "requirements.lock", folder / "requirements.lock")
-        difference = subprocess.run(["git", "diff", "HEAD"], cwd=settings.ROOT, capture_output=True).stdout
-        (folder / "tree.diff").write_bytes(difference)
+        (folder / "tree.diff").write_bytes(chain.git("diff", "HEAD"))
         for name in ("params.yaml", "dvc.lock"):
             if Path(name).is_file():
                 shutil.copyfile(name, folder / name)

@@ -1,6 +1,5 @@
 """The MLflow registry: one version for each fingerprint, with what is needed to find data, params and commit."""
 
-import subprocess
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -10,7 +9,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from tasks import locks, settings, tracking
-from tasks.register import files, packages
+from tasks.register import chain, files, packages
 from tasks.register.candidate import Candidate
 
 CANDIDATE = "candidate"
@@ -104,19 +103,9 @@ def description(report: Path) -> str:
 
 def commit() -> dict[str, str]:
     """The git commit of the tree and whether it was changed since; empty outside of git."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], cwd=settings.ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return {
-            "instructflow.commit": git("rev-parse", "HEAD"),
-            "instructflow.dirty": str(bool(git("status", "--porcelain"))).lower(),
-        }
-    except (subprocess.CalledProcessError, FileNotFoundError):
-        return {}
+    head = chain.git("rev-parse", "HEAD").decode().strip()
+    changed = bool(chain.git("status", "--porcelain").strip())
+    return {"instructflow.commit": head, "instructflow.dirty": str(changed).lower()} if head else {}
 
 
 def page(candidate: Candidate, version: ModelVersion) -> str:

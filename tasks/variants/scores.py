@@ -131,7 +131,7 @@ def _of_suite(left_out: str, suite: str, runs: Sequence[Run], home: Path) -> lis
     found = []
     for benchmark, measure in sorted(base):
         name, form = samples.asked(benchmark, suite)
-        if measure not in MEASURES or form == "templates":
+        if measure not in MEASURES or form == samples.EVERY_WORDING:
             continue
         keys = sorted(base[benchmark, measure])
         own: dict[str, list[list[float]]] = {BASE: [_in_order(base[benchmark, measure], keys, suite, runs[0])]}
