@@ -107,6 +107,12 @@ def test_a_quantised_base_without_its_library_is_refused(monkeypatch: pytest.Mon
         model.quantised(torch.bfloat16)
 
 
+def test_targets_that_match_nothing_are_told(project: Project) -> None:
+    base = model.load_base(project.root / "models/base", EXACT, attention.NAME)
+    with pytest.raises(UserError, match=r"train\.lora\.target_modules: \['query_proj'\] selects no layer"):
+        adapt(base, Lora(target_modules=["query_proj"]))
+
+
 def test_numbered_layers_need_named_ones() -> None:
     with pytest.raises(ValueError, match="`layers` needs `target_modules` as a list"):
         Lora(layers=[0])
