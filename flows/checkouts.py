@@ -16,9 +16,8 @@ from typing import Any
 
 import yaml
 
-from tasks import outputs, params, sheets
+from tasks import locations, outputs, params, sheets
 from tasks.errors import UserError
-from tasks.params import Params
 from tasks.records import digest
 from tasks.variants.grid import Run
 
@@ -69,7 +68,7 @@ class Checkout:
         self.ready.write_text(config, encoding="utf-8")
         if tracked := git("ls-files", "*.dvc", cwd=self.folder).splitlines():
             run(["dvc", "checkout", *tracked], self.folder)
-        self.link()
+        locations.link(params.check(self.values, self.folder / "params.yaml"), Path(), self.folder)
 
     def lay_out(self) -> None:
         """Bring the folder to the commit and the params; one that was only half laid out is made anew."""
@@ -96,34 +95,12 @@ class Checkout:
     def _kept(self, saved: str) -> dict[str, str]:
         return {"commit": self.commit, "params": digest(self.values), "experiment": saved}
 
-    def link(self) -> None:
-        """Let each relative path of the params lead where it leads from the repository."""
-        here = self.folder.parent.absolute()
-        for key, path in paths(params.check(self.values, self.folder / "params.yaml")).items():
-            place = Path(os.path.normpath(self.folder.absolute() / path))
-            if path.is_absolute() or place.exists() or not path.exists():
-                continue
-            if not place.is_relative_to(here):
-                raise UserError(f"{key}: {path}: cannot be reached from a checkout in {here}: write the absolute path")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.unlink(missing_ok=True)
-            place.symlink_to(path.resolve())
-
 
 def make(home: Path, each: Run, commit: str) -> Checkout:
     """The checkout of a run in `home`. Raises UserError where its params are wrong."""
     values = each.values(sheets.read(Path("params.yaml")))
     params.check(values, Path(f"params.yaml of {each.name}"))
     return Checkout(each, home / each.name, commit, values)
-
-
-def paths(wanted: Params) -> dict[str, Path]:
-    """The paths that params name, by their keys."""
-    found = {f"ingest.sources.{name}.path": source.path for name, source in wanted.ingest.sources.items()}
-    found |= {f"evaluate.include.{name}": folder for name, folder in wanted.evaluate.include.items()}
-    if wanted.model.source == "folder":
-        found["model.name"] = wanted.model.name
-    return {key: Path(path) for key, path in found.items()}
 
 
 def committed(grid: Path) -> str:

@@ -10,13 +10,15 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel
 
+from tasks.promote import evidence
 from tasks.records import write_lines
 from tasks.register import registry
-from tasks.register.files import EVALUATION
+from tasks.register.files import evaluation
 from tests.data_fixtures import ROOT
 
 NAME = "instructflow"
 DOCUMENTS = 60
+RESULTS = "f00d" * 16
 BENCHMARK = "inference_follows_generate"
 MEASURED = {"benchmarks": {BENCHMARK: {"hash": "f00d", "version": 1, "generation": {}}}}
 
@@ -54,11 +56,13 @@ def add(client: MlflowClient, tuned: list[dict[str, Any]], measured: Mapping[str
     run = client.create_run(client.create_experiment(f"of {len(client.search_experiments())}"))
     with tempfile.TemporaryDirectory() as scratch:
         write(Path(scratch), BASE, tuned, measured)
-        client.log_artifacts(run.info.run_id, scratch, EVALUATION)
+        client.log_artifacts(run.info.run_id, scratch, evaluation(RESULTS))
     client.set_terminated(run.info.run_id)
     if not client.search_registered_models(f"name = '{NAME}'"):
         client.create_registered_model(NAME)
-    version = client.create_model_version(NAME, f"runs:/{run.info.run_id}/{EVALUATION}", run.info.run_id)
+    version = client.create_model_version(
+        NAME, f"runs:/{run.info.run_id}/model", run.info.run_id, {evidence.RESULTS: RESULTS}
+    )
     registry.name_newest(client, NAME)
     return str(version.version)
 

@@ -7,7 +7,7 @@ import yaml
 
 from flows import checkouts
 from flows.checkouts import Checkout
-from tasks import outputs
+from tasks import locations, outputs, params
 from tasks.errors import UserError
 from tasks.records import digest
 from tasks.variants.grid import Run
@@ -84,7 +84,7 @@ def test_relative_paths_lead_where_they_lead_from_the_repository(git: Git, tmp_p
     sources = {"a": {"path": "mine.jsonl"}, "b": {"path": "../shared/theirs.jsonl"}}
     one = made("", ingest={"sources": sources})
     one.folder.mkdir(parents=True)
-    one.link()
+    locations.link(params.check(one.values, Path("params.yaml")), Path(), one.folder)
     assert (one.folder / "mine.jsonl").read_text() == "1"
     assert (one.folder / "../shared/theirs.jsonl").read_text() == "2"
 
@@ -94,7 +94,7 @@ def test_a_path_that_a_checkout_cannot_have_is_refused(git: Git, tmp_path: Path)
     one = made("", ingest={"sources": {"a": {"path": "../../far.jsonl"}}})
     one.folder.mkdir(parents=True)
     with pytest.raises(UserError, match=r"ingest\.sources\.a\.path: .*write the absolute path"):
-        one.link()
+        locations.link(params.check(one.values, Path("params.yaml")), Path(), one.folder)
 
 
 def test_a_checkout_has_the_commit_and_params_of_its_own(git: Git) -> None:

@@ -1,6 +1,5 @@
 """A version's chain is computed again, and a link that changed is named."""
 
-import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from mlflow import MlflowClient
 from tasks import outputs, settings
 from tasks.errors import UserError
 from tasks.register import __main__ as register
-from tasks.register import chain, difference, reproduce, stored, verify
+from tasks.register import chain, difference, stored, verify
 from tasks.register.verify import State
 from tests import registered
 from tests.project import Project
@@ -163,29 +162,13 @@ def test_what_differs_between_two_versions_is_told_with_both_sides(in_project: P
     assert told == {("value", "train.learning_rate"): "0.5", ("chain", "shards"): '"f00df00df00d"'}
 
 
-@pytest.mark.parametrize("equal", [True, False])
-def test_an_adapter_that_is_made_again_is_compared(
-    in_project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], equal: bool
-) -> None:
-    adapter = (in_project.root / "models/tuned/adapter_model.safetensors").read_bytes()
-    ran: list[str] = []
-
-    def run(command: list[str], folder: Path) -> None:
-        ran.append(" ".join(command[:3]))
-        if command[:3] == ["git", "worktree", "add"]:
-            (Path(command[-2]) / "models/tuned").mkdir(parents=True)
-        if command[0] == "dvc":
-            made = adapter if equal else flipped(adapter)
-            (folder / "models/tuned/adapter_model.safetensors").write_bytes(made)
-
-    monkeypatch.setattr(reproduce, "_run", run)
-    monkeypatch.setattr(chain, "git", lambda *_: b"the commit is here")
-    with contextlib.nullcontext() if equal else pytest.raises(SystemExit):
-        register.make_again(VERSION)
-    told = capsys.readouterr().out
-    assert ("NOT EQUAL" not in told) is equal
-    assert "dvc repro models/tuned" in ran
-    assert ("git worktree remove" in ran) is equal  # what came out otherwise can be looked at
+def test_a_changed_setting_beside_the_weights_is_named(in_project: Project) -> None:
+    client = MlflowClient(f"sqlite:///{in_project.root / 'mlflow.db'}")
+    place = registered.logged_model(client, "1").artifact_location
+    [settings_of_it] = Path(place.removeprefix("file://")).rglob("adapter_config.json")
+    doubled = changed(settings_of_it, lambda content: content.replace(b'"lora_alpha": ', b'"lora_alpha": 1'))
+    with doubled, pytest.raises(UserError, match=r"the chain breaks at: tuned .*the registry has"):
+        register.check(VERSION)
 
 
 def test_a_version_is_written_as_one_model(in_project: Project, tmp_path: Path) -> None:

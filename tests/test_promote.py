@@ -1,6 +1,7 @@
 """The gate lets a better candidate through and no worse one, one at a time, and its log tells every move."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -102,6 +103,15 @@ def test_the_few_documents_in_every_wording_are_not_judged_a_second_time() -> No
     asked = Gate(measures=["exact_match"])
     assert gate.decide(asked, "1", None, [usual, fallen], [], []).promoted
     assert not gate.decide(asked, "1", None, [usual, replace(fallen, form="")], [], []).promoted
+
+
+def test_a_fall_that_is_no_number_is_refused() -> None:
+    keys = [(f"d/{place}", "t") for place in range(DOCUMENTS)]
+    pair = Paired("inference", "follows", "", "exact_match", keys, np.array(POOR), np.array(GOOD), np.arange(DOCUMENTS))
+    [sound] = gate.compared([pair])
+    assert gate.keeps_floor(Gate(measures=["exact_match"]), [sound], "base").passed
+    broken = replace(sound, low=math.nan)
+    assert not gate.keeps_floor(Gate(measures=["exact_match"]), [broken], "base").passed
 
 
 @pytest.mark.parametrize(("measure", "named"), [("valid_answer", "valid answer"), ("stopped", "ended by itself")])

@@ -18,7 +18,7 @@ from tasks.examples import Example, read_examples, write_examples
 from tasks.params import dotted
 from tasks.records import person_digest, write_records
 from tasks.register import __main__ as register
-from tasks.register import costs, packages, registry, trained_on
+from tasks.register import costs, files, packages, registry, trained_on
 from tasks.render.templates import Template, render
 from tests import registered
 from tests.data_fixtures import ROOT, record
@@ -35,6 +35,25 @@ def versions(project: Project) -> list[str]:
 def test_the_same_fingerprint_makes_no_second_version(in_project: Project) -> None:
     register.ensure()
     assert versions(in_project) == [1]
+
+
+def test_the_same_adapter_with_other_results_stays_one_version_and_stores_both(in_project: Project) -> None:
+    client = MlflowClient(f"sqlite:///{in_project.root / 'mlflow.db'}")
+    before = client.get_model_version("instructflow", "1").tags["instructflow.results"]
+    samples = in_project.root / "reports/evaluate/tuned/inference/samples.jsonl"
+    sound = samples.read_text(encoding="utf-8")
+    try:
+        samples.write_text("".join(sorted(sound.splitlines(keepends=True))), encoding="utf-8")
+        register.run()
+        version = client.get_model_version("instructflow", "1")
+        after = version.tags["instructflow.results"]
+        assert after == json.loads(register.LINEAGE.read_text(encoding="utf-8"))["digests"]["results"] != before
+        kept = {Path(file.path).name for file in client.list_artifacts(str(version.run_id), files.EVALUATION)}
+        assert kept == {before[:16], after[:16]}
+        assert versions(in_project) == [1]
+    finally:
+        samples.write_text(sound, encoding="utf-8")
+        register.run()
 
 
 def test_a_variant_of_a_sweep_is_not_registered(

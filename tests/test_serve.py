@@ -113,6 +113,9 @@ def test_rows_are_answered_in_mlflow_s_forms(server: Server, loaded: Loaded) -> 
         ({"messages": [{"role": "tool", "content": "a"}, {"role": "user", "content": "b"}]}, 400, "take turns"),
         ({"messages": [{"role": "user", "content": "a"}], "max_tokens": 25}, 400, "1 to 24 tokens"),
         ({"messages": [{"role": "user", "content": "a"}], "temperature": 0.7}, 400, "leave it out"),
+        ({"messages": [{"role": "user", "content": "a"}], "stop": ["b"]}, 400, "`stop`"),
+        ({"messages": [{"role": "user", "content": "a"}], "response_format": {"type": "json_object"}}, 400, "as text"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}]}, 400, "needs"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_with_what_to_change(

@@ -11,9 +11,12 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from tasks.register.files import EVALUATION
+from tasks.register import files
 from tasks.report import compare, samples
 from tasks.report.compare import Paired
+
+RESULTS = "instructflow.results"
+"""The tag of a version with the digest of its results."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,12 @@ def read(client: MlflowClient, version: ModelVersion, scratch: Path) -> Evidence
     """A version's evidence, downloaded to `scratch`; None where it was registered without."""
     folder = scratch / str(version.version)
     folder.mkdir()
+    place = files.evaluation(version.tags.get(RESULTS, ""))
     try:
-        client.download_artifacts(str(version.run_id), EVALUATION, str(folder))
+        whole = client.download_artifacts(str(version.run_id), place, str(folder))
     except (MlflowException, OSError):
         return None
-    return Evidence(str(version.version), folder / EVALUATION)
+    return Evidence(str(version.version), Path(whole))
 
 
 def against(champion: Evidence, candidate: Evidence) -> tuple[list[Paired], list[str]]:
@@ -63,14 +67,12 @@ def against(champion: Evidence, candidate: Evidence) -> tuple[list[Paired], list
     settings that evaluation stores. Only then may documents be paired.
     """
     found: list[Paired] = []
-    left_out: list[str] = []
-    for suite in candidate.suites:
-        if suite not in champion.suites:
-            left_out.append(suite)
-            continue
+    shared = [suite for suite in candidate.suites if suite in champion.suites]
+    left_out = sorted({*candidate.suites, *champion.suites} - {*shared})
+    for suite in shared:
         ours, theirs = candidate.conditions(suite), champion.conditions(suite)
         alike = {name for name in ours if ours[name] == theirs.get(name)}
-        left_out += [f"{suite} / {name}" for name in sorted(ours.keys() - alike)]
+        left_out += [f"{suite} / {name}" for name in sorted(ours.keys() ^ theirs.keys() | ours.keys() - alike)]
         found += _pairs(champion, candidate, suite, alike)
     return found, left_out
 

@@ -107,7 +107,7 @@ def keeps_floor(gate: Gate, comparisons: Iterable[Comparison], whom: str) -> Che
     below = []
     for item in comparisons:
         low = item.low if samples.rises(item.measure) else -item.high
-        if low < -gate.floor * max(1.0, abs(item.base)):
+        if not low >= -gate.floor * max(1.0, abs(item.base)):  # a score that is no number is refused too
             below.append(f"{item.name}, {item.measured} {item.gain:+.3f} (from {low:+.3f})")
     told = "; ".join(below) or f"no interval reaches further than {gate.floor:g} below it"
     return Check(f"no fall below the {whom}'s scores", not below, told)

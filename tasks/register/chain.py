@@ -26,6 +26,7 @@ CHAIN = {
     "shards": Path("data/pack"),
     "base": BASE,
     "adapter": ADAPTER / "adapter_model.safetensors",
+    "tuned": ADAPTER,
     "benchmarks": BENCHMARKS,
     "results": RESULTS,
     "report": REPORT,

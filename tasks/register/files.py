@@ -14,7 +14,10 @@ from tasks.register import chain, costs
 from tasks.register.candidate import Candidate
 
 EVALUATION = "evaluation"
-"""The place of results among the run's files: base/SUITE, tuned/SUITE, and benchmarks/SUITE with the documents."""
+"""The place of results among the run's files, in a folder for each evaluation of the adapter, named by its digest.
+
+There: base/SUITE, tuned/SUITE, and benchmarks/SUITE with the documents.
+"""
 
 LINEAGE = "lineage"
 """The place of what the model was made from."""
@@ -27,7 +30,7 @@ def log_all(candidate: Candidate, run: tracking.TrainingRun) -> None:
     """Store them all; what is there already is written anew."""
     log_report(candidate.report, run)
     log_lineage(candidate, run)
-    log_results(candidate.results, candidate.benchmarks, run)
+    log_results(candidate, run)
     run.client.log_inputs(run.id, [dataset(candidate)])
 
 
@@ -54,8 +57,14 @@ def log_report(report: Path, run: tracking.TrainingRun) -> None:
         run.client.log_artifacts(run.id, str(copy), "report")
 
 
-def log_results(results: Path, benchmarks: Path, run: tracking.TrainingRun) -> None:
+def evaluation(results: str) -> str:
+    """The place of the results of this digest."""
+    return f"{EVALUATION}/{results[:16]}"
+
+
+def log_results(candidate: Candidate, run: tracking.TrainingRun) -> None:
     """Store every document's result of both models, so that a later version can be compared with this one."""
+    results, benchmarks = candidate.results, candidate.benchmarks
     with tempfile.TemporaryDirectory() as scratch:
         for model in ("base", "tuned"):
             for suite in sorted(path for path in (results / model).iterdir() if path.is_dir()):
@@ -63,7 +72,7 @@ def log_results(results: Path, benchmarks: Path, run: tracking.TrainingRun) -> N
                 grouped = Path(scratch) / "benchmarks" / suite.name
                 grouped.mkdir(parents=True, exist_ok=True)
                 write_lines(grouped / "documents.jsonl", _documents(benchmarks / suite.name))
-        run.client.log_artifacts(run.id, scratch, EVALUATION)
+        run.client.log_artifacts(run.id, scratch, evaluation(candidate.lineage["digests"]["results"]))
 
 
 def dataset(candidate: Candidate) -> DatasetInput:

@@ -26,9 +26,25 @@ def ensure_version(candidate: Candidate, run: tracking.TrainingRun) -> tuple[Mod
     """
     with locks.registry():
         found = find_version(run.client, candidate.name, candidate.fingerprint)
+        if found is not None:
+            bring_up_to_date(found, candidate, run)
         version = found or make_version(candidate, run)
         name_newest(run.client, candidate.name)
     return version, found is None
+
+
+def bring_up_to_date(version: ModelVersion, candidate: Candidate, run: tracking.TrainingRun) -> None:
+    """Store what the same adapter showed since: on other benchmarks, say. The tags tell it at the end."""
+    wanted = tags(candidate)
+    digests = {f"instructflow.{name}" for name in candidate.lineage["digests"]}
+    if all(version.tags.get(name) == wanted[name] for name in digests):
+        return
+    files.log_all(candidate, run)
+    ensure_model(candidate, run)
+    told = description(candidate.report / "report.md")
+    run.client.update_model_version(candidate.name, str(version.version), told)
+    for name in sorted(wanted, key=lambda name: name in digests):
+        run.client.set_model_version_tag(candidate.name, str(version.version), name, wanted[name])
 
 
 def make_version(candidate: Candidate, run: tracking.TrainingRun) -> ModelVersion:

@@ -94,7 +94,9 @@ def messages(row: dict[str, Any]) -> list[dict[str, str]]:
         raise ValueError("a row needs an `instruction`, or the `messages` of a conversation, and not both")
     if "instruction" in told:
         return [{"role": "user", "content": "\n\n".join(filter(None, (told["instruction"], told.get("input"))))}]
-    asked = [{"role": str(turn["role"]), "content": str(turn["content"])} for turn in told["messages"]]
+    asked = [{"role": str(turn["role"]), "content": turn["content"]} for turn in told["messages"]]
+    if not all(isinstance(turn["content"], str) for turn in asked):
+        raise ValueError("the `content` of a turn must be text")
     if not asked or asked[-1]["role"] != "user":
         raise ValueError("`messages` must end with a turn of the role `user`")
     return asked

@@ -39,7 +39,9 @@ def links(client: MlflowClient, version: Stored) -> Iterator[Link]:
     digests, where = made_from["digests"], places(version)
     yield of_tags(version)
     yield same("fingerprint", made_from["fingerprint"], [("the adapter's inputs", lineage.fingerprint(inputs))])
-    yield same("adapter", digests["adapter"], adapters(version, where))
+    for name, place in (("adapter", version.adapter / CHAIN["adapter"].name), ("tuned", version.adapter)):
+        stored = ("the registry", outputs.digest_path(place))
+        yield same(name, digests[name], [stored, *found(where, name)])
     yield of_params(version, inputs["params"])
     with tempfile.TemporaryDirectory() as scratch:
         yield from of_base(version, inputs, where, Path(scratch))
@@ -95,12 +97,6 @@ def of_tags(version: Stored) -> Link:
     wrong = sorted(name for name, value in wanted.items() if version.version.tags.get(name) != value)
     told = f"tags unlike the lineage: {', '.join(wrong)}" if wrong else f"{len(wanted)} tags as in its lineage"
     return Link("version", State.BROKEN if wrong else State.SOUND, told)
-
-
-def adapters(version: Stored, where: Places) -> chain.Digests:
-    """The adapter in the registry, and where else it lies."""
-    yield "the registry", outputs.digest_path(version.adapter / "adapter_model.safetensors")
-    yield from found(where, "adapter")
 
 
 def of_params(version: Stored, recorded: dict[str, Any]) -> Link:

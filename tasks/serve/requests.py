@@ -10,8 +10,19 @@ from starlette.requests import ClientDisconnect, Request
 from tasks.register.served import messages
 from tasks.serve.loaded import Loaded
 
-GREEDY = {"temperature": (0, None), "top_p": (1, None), "n": (1, None), "tools": ([], None), "logprobs": (False, None)}
-"""Wishes that would ask for another answer than the likeliest one, and the values that do not."""
+PLAIN: dict[str, tuple[Any, ...]] = {
+    "temperature": (0, None),
+    "top_p": (1, None),
+    "n": (1, None),
+    "presence_penalty": (0, None),
+    "frequency_penalty": (0, None),
+    "logit_bias": ({}, None),
+    "stop": ([], None),
+    "response_format": ({"type": "text"}, None),
+    "tools": ([], None),
+    "logprobs": (False, None),
+}
+"""Wishes that would ask for another answer than the likeliest one as text, and the values that do not."""
 
 
 class Refusal(Exception):  # noqa: N818
@@ -52,9 +63,9 @@ def of_chat(sent: Any, limit: int) -> Asked:
     """An OpenAI-style chat completion. Raises Refusal where it is none, or asks for more than greedy answers."""
     if not isinstance(sent, dict) or not isinstance(sent.get("messages"), list):
         raise Refusal(400, "`messages` must be a list")
-    for name, harmless in GREEDY.items():
+    for name, harmless in PLAIN.items():
         if sent.get(name) not in harmless:
-            raise Refusal(400, f"`{name}`: answers are the likeliest ones here; leave it out")
+            raise Refusal(400, f"`{name}`: answers are the likeliest ones here, as text; leave it out")
     wish = sent.get("max_completion_tokens", sent.get("max_tokens"))
     return Asked([_checked({"messages": sent["messages"]})], _limit(wish, limit), sent.get("stream") is True)
 
