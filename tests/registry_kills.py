@@ -22,7 +22,7 @@ CALLS = (
     "create_experiment", "create_run", "update_run", "set_terminated", "log_batch", "log_artifacts", "log_inputs",
     "log_outputs", "create_logged_model", "log_model_artifacts", "finalize_logged_model", "create_registered_model",
     "create_model_version", "set_registered_model_alias", "delete_registered_model_alias", "set_registered_model_tag",
-    "set_model_version_tag",
+    "set_model_version_tag", "update_model_version",
 )  # fmt: skip
 """The client's calls that change the registry; between two of them it stays as it is."""
 
