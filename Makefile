@@ -9,8 +9,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
+
+# Deployments belong to servers; `make server` starts them at these addresses.
+deploy worker status: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
+deploy worker status: export MLFLOW_TRACKING_URI ?= http://127.0.0.1:5000
+
 .DEFAULT_GOAL := help
-.PHONY: help run quick plan test mutants compare compare-superni soak-compare soak-resume soak-register bench-data bench-train bench-eval bench-serve serve lint format ui clean
+.PHONY: help run quick plan test mutants compare compare-superni soak-compare soak-resume soak-register soak-month bench-data bench-train bench-eval bench-serve bench-flow serve lint format ui deploy worker status clean
 
 help: ## say what each command does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +50,9 @@ soak-resume: $(READY) ## kill a training at twenty moments and compare its adapt
 soak-register: $(READY) ## kill register and promote between any two calls to the registry (build/soak/register.json)
 	@python -m tests.soak_register $(ARGS)
 
+soak-month: $(READY) ## a month of nightly retrainings on a real server, data changing on some days (build/soak/month.json)
+	@python -m tests.soak_month
+
 bench-data: $(READY) ## from source to token shards, beside the tokenizer alone and datasets.map (build/bench/data.json)
 	@python -m infra.bench_data
 
@@ -54,8 +62,14 @@ bench-train: $(READY) ## the training step, beside TRL's trainer on the same row
 bench-eval: $(READY) ## evaluation, beside stock lm-eval on five public benchmarks (build/bench/eval.json)
 	@python -m infra.bench_eval $(ARGS)
 
-bench-serve: $(READY) ## fifty clients at the server, beside a single one (build/bench/serve.json)
+bench-bench-flow: $(READY) ## what flows cost beside the work itself, by Prefect's own clock (build/bench/flow.json)
+	@python -m infra.bench_flow $(ARGS)
+
+serve: $(READY) ## fifty clients at the server, beside a single one (build/bench/serve.json)
 	@python -m infra.bench_serve $(ARGS)
+
+bench-flow: $(READY) ## what flows cost beside the work itself, by Prefect's own clock (build/bench/flow.json)
+	@python -m infra.bench_flow $(ARGS)
 
 serve: $(READY) ## answer with the champion at http://127.0.0.1:8000, as OpenAI's and MLflow's servers do (ARGS=--help)
 	@python -m tasks.serve run $(ARGS)
@@ -68,6 +82,15 @@ format: $(READY) ## put the code into its form
 
 ui: $(READY) ## open MLflow and Prefect on this machine alone, and print their addresses
 	@bash infra/ui.sh
+
+deploy: $(READY) ## bring deployments, work pool and automations to the Prefect server (make server)
+	@bash infra/deploy.sh
+
+status: $(READY) ## the champion, the last runs and the next ones, the disk
+	@python -m flows.status
+
+worker: $(READY) ## run what the server schedules, on this machine and one run at a time of each kind
+	@prefect worker start --pool instructflow --type process
 
 clean: ## remove what stages wrote, but not DVC's cache, the registry or .venv
 	rm -rf data models reports build

@@ -17,8 +17,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import checkouts, pipeline, processes
-from flows.checkouts import Checkout
+from flows import experiments, pipeline, processes
+from flows.experiments import Experiment
 from tasks import errors, preflight, settings
 from tasks.errors import UserError
 from tasks.variants import answer, story, track
@@ -31,28 +31,28 @@ PROGRESS = re.compile(r"(Running stage '.+'|Stage '.+' is cached|step \d+ of \d+
 
 
 @flow(name="compare", description="The variants of a grid, each computed by the pipeline in its own checkout.")
-def compare(missing: list[Checkout], api: str) -> dict[str, str]:
+def compare(missing: list[Experiment], api: str) -> dict[str, str]:
     """Compute the runs that are missing; returns why each one that failed did so.
 
     The first run under each hold-out goes before the others, since it computes what all of them share.
     """
-    leading = {checkout.run.left_out: checkout for checkout in reversed(missing)}
-    firsts = [checkout for checkout in missing if leading[checkout.run.left_out] is checkout]
+    leading = {experiment.run.left_out: experiment for experiment in reversed(missing)}
+    firsts = [experiment for experiment in missing if leading[experiment.run.left_out] is experiment]
     failed: dict[str, str] = {}
-    order = [*firsts, *(checkout for checkout in missing if checkout not in firsts)]
+    order = [*firsts, *(experiment for experiment in missing if experiment not in firsts)]
     places = {one.run.name: f"run {number} of {len(order)}" for number, one in enumerate(order, start=1)}
     for wave in (firsts, order[len(firsts) :]):
         failed |= run_side_by_side(wave, places, api)
     return failed
 
 
-def run_side_by_side(wave: list[Checkout], places: dict[str, str], api: str) -> dict[str, str]:
+def run_side_by_side(wave: list[Experiment], places: dict[str, str], api: str) -> dict[str, str]:
     """Run these, as many at a time as the flow has places; returns why each one that failed did so."""
     futures: dict[str, PrefectFuture[Any]] = {}
-    for checkout in wave:
-        name = checkout.run.name
+    for experiment in wave:
+        name = experiment.run.name
         named: Any = compute.with_options(name=name, task_run_name=name)
-        futures[name] = named.submit(checkout, places[name], api)
+        futures[name] = named.submit(experiment, places[name], api)
     for future in futures.values():
         future.wait()
     states = {name: future.state for name, future in futures.items()}
@@ -62,7 +62,7 @@ def run_side_by_side(wave: list[Checkout], places: dict[str, str], api: str) -> 
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def compute(checkout: Checkout, place: str, api: str) -> None:
+def compute(experiment: Experiment, place: str, api: str) -> None:
     """Run the pipeline in the checkout, and keep the result as an experiment.
 
     `place` tells how many runs there are, and which one this is.
@@ -70,14 +70,14 @@ def compute(checkout: Checkout, place: str, api: str) -> None:
     Raises UserError where the pipeline failed.
     """
     logger, started = get_run_logger(), time.monotonic()
-    logger.info(f"{place}: begins, in {checkout.folder}")
-    with processes.alone(checkout, logger.info) as lock:
-        checkout.prepare()
-        for line in processes.run_pipeline(checkout, api, lock):
+    logger.info(f"{place}: begins, in {experiment.folder}")
+    with processes.alone(experiment.folder, logger.info) as lock:
+        experiment.prepare()
+        for line in processes.run_pipeline(experiment, api, lock):
             if told := PROGRESS.search(line):
                 logger.info(told[1])
-        checkout.keep()
-    logger.info(f"kept as the experiment {checkout.run.name} after {time.monotonic() - started:.0f} s")
+        experiment.keep()
+    logger.info(f"kept as the experiment {experiment.run.name} after {time.monotonic() - started:.0f} s")
 
 
 app = typer.Typer(help=__doc__, pretty_exceptions_enable=False)
@@ -93,23 +93,23 @@ def main(
     """Compute the runs of a grid that are not kept yet, and write reports/compare."""
     own, grid = preflight.load(), grids.read(file)
     home = settings.BUILD / "compare" / file.stem
-    commit = checkouts.committed(file)
-    made = [checkouts.make(home, each, commit) for each in grids.runs(grid, file.stem)]
-    missing = [checkout for checkout in made if not checkout.is_kept()]
+    commit = experiments.committed(file)
+    made = [experiments.make(home, each, commit) for each in grids.runs(grid, file.stem)]
+    missing = [experiment for experiment in made if not experiment.is_kept()]
     places = side_by_side or max(1, (os.cpu_count() or 1) // own.compute.threads)
     print(f"{len(made)} runs: {len(made) - len(missing)} are kept already, {len(missing)} to compute", flush=True)
     failed = compute_missing(missing, places) if missing else {}
-    done = [checkout for checkout in made if checkout.run.name not in failed]
+    done = [experiment for experiment in made if experiment.run.name not in failed]
     if not missing:
         print("Nothing was computed.")
-    if any(checkout.run.variant == grid.reference for checkout in done):
-        tell(grid, file.stem, home, [checkout.run for checkout in done], len(made))
+    if any(experiment.run.variant == grid.reference for experiment in done):
+        tell(grid, file.stem, home, [experiment.run for experiment in done], len(made))
     if failed:
         told = "".join(f"\n  {name}: {why}" for name, why in failed.items())
         raise UserError(f"{len(failed)} of {len(made)} runs failed, the others are kept:{told}")
 
 
-def compute_missing(missing: list[Checkout], places: int) -> dict[str, str]:
+def compute_missing(missing: list[Experiment], places: int) -> dict[str, str]:
     """Compute these runs, `places` at a time; returns why each one that failed did so."""
     pipeline.without_tracebacks()
     runner: Any = ThreadPoolTaskRunner(max_workers=places)

@@ -5,6 +5,7 @@ Works with no Prefect server started; with PREFECT_API_URL set it uses that serv
 
 import json
 import logging
+import math
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import typer
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
@@ -20,13 +22,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, as_completed
 from prefect.server.api.server import SubprocessASGIServer
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.tasks import exponential_backoff
 from rich.console import Console
 
-from flows import graph
-from tasks import errors, preflight
+from flows import graph, processes
+from tasks import errors, preflight, tracking
 from tasks.errors import UserError
 
 DVC_HINT = re.compile(
@@ -45,6 +48,7 @@ def pipeline(side_by_side: int = 2) -> dict[str, str]:
     Returns what became of each stage. Raises UserError that names the stages that failed.
     """
     preflight.load()
+    tracking.check_access()
     plan = graph.plan()
     states = run_in_order(plan, side_by_side)
     failed = [stage.address for stage in plan.stages if not _succeeded(states, stage.address)]
@@ -92,7 +96,7 @@ def submit(stage: graph.Stage, may_run: bool, futures: dict[str, PrefectFuture[A
         description=stage.description,
         tags=stage.meta.get("tags", []),
         retries=stage.meta.get("retries", 0),
-        retry_delay_seconds=10,
+        retry_delay_seconds=exponential_backoff(10),
     )
     future: PrefectFuture[Any] = named.submit(
         stage, may_run, wait_for=[futures[name] for name in sorted(stage.upstream)]
@@ -107,7 +111,7 @@ def _succeeded(states: dict[str, State[Any]], address: str) -> bool:
 @task(cache_policy=NO_CACHE, persist_result=False)
 def run_stage(stage: graph.Stage, may_run: bool) -> State[Any]:
     """Run one stage through DVC, unless DVC's status says that nothing before it or in it has changed."""
-    became = _repro(stage.address) if may_run else UNCHANGED
+    became = _repro(stage.address, stage.meta.get("limit_minutes", math.inf)) if may_run else UNCHANGED
     _publish(stage)
     return Completed(name=became, message=f"{stage.address}: {became.lower()}")
 
@@ -120,16 +124,19 @@ def effect(command: str, artifact: str = "") -> None:
         create_markdown_artifact(page.read_text(encoding="utf-8"), key=page.stem, description=command)
 
 
-def _repro(address: str) -> str:
+def _repro(address: str, minutes: float) -> str:
     """`dvc repro` of this one stage; returns whether it ran, was restored from DVC's cache, or had not changed."""
-    lines = _stream(["dvc", "--wait-for-lock", "repro", "--single-item", address])
+    lines = _stream(["dvc", "--wait-for-lock", "repro", "--single-item", address], minutes)
     if any(line.startswith(f"Running stage '{address}'") for line in lines):
         return RAN
     return RESTORED if any("checking out outputs" in line for line in lines) else UNCHANGED
 
 
-def _stream(command: list[str]) -> list[str]:
-    """Run a command with this Python's tools first on the path, its output line by line in Prefect's log."""
+def _stream(command: list[str], minutes: float = math.inf) -> list[str]:
+    """Run a command with this Python's tools first on the path, its output line by line in Prefect's log.
+
+    Raises UserError where it fails, or takes longer than so many minutes.
+    """
     logger = get_run_logger()
     environment = {
         **os.environ,
@@ -139,13 +146,16 @@ def _stream(command: list[str]) -> list[str]:
     }
     lines = []
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
-    ) as process:
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment,
+        pass_fds=tuple(processes.HELD),
+    ) as process, processes.limited(process.pid, 60 * minutes) as late:  # fmt: skip
         for line in process.stdout or ():
             if line.strip():
                 lines.append(line.rstrip())
                 if not DVC_HINT.fullmatch(lines[-1]):
                     logger.info(lines[-1])
+    if late.is_set():
+        raise UserError(f"`{' '.join(command)}` took longer than {minutes:g} minutes (limit_minutes in dvc.yaml)")
     if process.returncode:
         raise UserError(f"`{' '.join(command)}` ended with exit status {process.returncode}")
     return lines
@@ -168,6 +178,7 @@ def start_server() -> str:
     blocked when a process starts stays blocked in it; Prefect ends this server by another one.
     """
     if named := PREFECT_API_URL.value():
+        check_access(str(named))
         return str(named)
     server = SubprocessASGIServer()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -176,6 +187,20 @@ def start_server() -> str:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return server.api_url
+
+
+def check_access(address: str) -> None:
+    """Raise UserError where the Prefect server refuses these credentials, or none is there."""
+    secret = PREFECT_API_AUTH_STRING.value()
+    login = tuple(secret.get_secret_value().split(":", 1)) if secret else None
+    try:
+        answer = httpx.get(f"{address}/admin/version", auth=login, timeout=30)
+    except httpx.TransportError as error:
+        raise UserError(
+            f"{address}: no Prefect server answers there; leave PREFECT_API_URL unset, or start it"
+        ) from error
+    if answer.status_code in (401, 403):
+        raise UserError(f"{address}: refuses these credentials; set PREFECT_API_AUTH_STRING to USER:PASSWORD")
 
 
 class _WithoutTraceback(logging.Filter):

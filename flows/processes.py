@@ -1,4 +1,4 @@
-"""The pipeline in a checkout, as a process of its own that outlives the one that started it."""
+"""Processes that outlive the flow that started them: a checkout's lock, and the pipeline of a run in it."""
 
 import fcntl
 import itertools
@@ -10,10 +10,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from flows.checkouts import Checkout
+import psutil
+
+from flows.experiments import Experiment
 from tasks import settings
 from tasks.errors import UserError
 
@@ -21,22 +23,27 @@ _RUNNING: dict[str, subprocess.Popen[bytes]] = {}
 _STOPPED = threading.Event()
 
 
-@contextmanager
-def alone(checkout: Checkout, say: Callable[[str], None]) -> Iterator[int]:
-    """The descriptor of a lock on the checkout, once no run of an earlier, killed comparison goes on there.
+HELD: set[int] = set()
+"""Descriptors of locks that the commands of this process inherit, so that they hold for as long as one lives."""
 
-    The run inherits it, so that it holds for as long as the run lives.
-    """
-    checkout.folder.parent.mkdir(parents=True, exist_ok=True)
-    with checkout.folder.with_name(f"{checkout.folder.name}.lock").open("w") as file:
+
+@contextmanager
+def alone(folder: Path, say: Callable[[str], None]) -> Iterator[int]:
+    """The descriptor of a lock on a checkout, once nothing that an earlier, killed flow started goes on there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as file:
         waited = False
         while not _locked(file.fileno()):
             if not waited:
-                say("an earlier comparison still computes it; waiting for that")
+                say("an earlier flow's stage is still at work here; waiting for it")
             waited = True
             if _STOPPED.wait(0.5):
                 raise UserError("stopped")
-        yield file.fileno()
+        HELD.add(file.fileno())
+        try:
+            yield file.fileno()
+        finally:
+            HELD.remove(file.fileno())
 
 
 def _locked(descriptor: int) -> bool:
@@ -47,7 +54,35 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-def run_pipeline(checkout: Checkout, api: str, lock: int) -> Iterator[str]:
+@contextmanager
+def limited(process: int, seconds: float) -> Iterator[threading.Event]:
+    """While the block runs, end a process and all that it started once so many seconds are over; tells whether it did.
+
+    They get SIGTERM, at which a training writes a checkpoint, and a minute for it.
+    """
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        with suppress(psutil.NoSuchProcess):
+            whole = psutil.Process(process)
+            family = [*whole.children(recursive=True), whole]
+            for one in family:
+                with suppress(psutil.NoSuchProcess):
+                    one.terminate()
+            for one in psutil.wait_procs(family, timeout=60)[1]:
+                one.kill()
+
+    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+
+
+def run_pipeline(checkout: Experiment, api: str, lock: int) -> Iterator[str]:
     """The lines that the pipeline logs in the checkout, as they come. Raises UserError where it fails.
 
     It logs to a file, so that it outlives this process, and is in a session of its own: it gets Ctrl-C from `stop`.

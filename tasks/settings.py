@@ -10,14 +10,18 @@ BUILD = Path("build")
 """What no stage declares: timings, links, rejects of a stopped run, checkpoints."""
 
 
+HOME = "INSTRUCTFLOW_HOME"
+"""The variable by which a scheduled run tells its stages the root of the user's repository."""
+
+
 def experiment() -> str:
     """The name of the DVC experiment that this stage runs for, a variant; empty in `dvc repro` and in a flow."""
     return os.environ.get("DVC_EXP_NAME", "")
 
 
 def home() -> Path:
-    """The repository's root, and in an experiment that of the user's, of which DVC runs a copy."""
-    return Path(os.environ["DVC_ROOT"]) if experiment() else ROOT
+    """The root of the user's repository: this one, but in an experiment and a scheduled run, which have checkouts."""
+    return Path(os.environ["DVC_ROOT"] if experiment() else os.environ.get(HOME) or ROOT)
 
 
 def tracking_uri() -> str:

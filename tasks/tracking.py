@@ -3,18 +3,22 @@
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # else a step waits minutes for a server that is gone
 
+import requests
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus
+from mlflow.exceptions import MlflowException
 from mlflow.system_metrics import system_metrics_monitor
 
 from tasks import outputs, settings
+from tasks.errors import UserError
 from tasks.params import dotted
 
 FINGERPRINT = "instructflow.fingerprint"
@@ -24,18 +28,36 @@ VARIANT = "instructflow.variant"
 """The tag with the name of the DVC experiment that first trained it, where one did."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class TrainingRun:
-    """An MLflow run of one training. `known` tells that an earlier, finished run already holds these numbers."""
+    """An MLflow run of one training. `known` tells that an earlier, finished run already holds these numbers.
+
+    Where it is `live`, a tracking server that is gone costs the curves their place and not the training its end.
+    """
 
     client: MlflowClient
     id: str
+    experiment: str
     known: bool
+    live: bool = False
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Add one point to each curve; nothing where an equal run is there already."""
-        if not self.known:
+        """Add one point to each curve; nothing where an equal run is there already, or a live one was lost."""
+        if self.known:
+            return
+        try:
             self.client.log_batch(self.id, metrics=[Metric(name, value, 0, step) for name, value in values.items()])
+        except MlflowException as error:
+            if not self.live:
+                raise
+            self.known = True
+            print(gone(error), flush=True)
+
+
+def gone(error: MlflowException) -> str:
+    """What is said where MLflow cannot take a training's numbers."""
+    first = str(error).splitlines()[0][:200]
+    return f"MLflow at {settings.tracking_page()} does not take the curves; registration brings them there: {first}"
 
 
 def client() -> MlflowClient:
@@ -60,26 +82,47 @@ def find(api: MlflowClient, experiment: str, fingerprint: str) -> Run | None:
 def training_run(experiment: str, fingerprint: str, params: Mapping[str, Any]) -> Iterator[TrainingRun]:
     """The run of this fingerprint while it trains: FINISHED at the end, FAILED after an error.
 
-    A finished one is left as it is, and an unfinished one goes on.
+    A finished one is left as it is, and an unfinished one goes on. Where MLflow does not answer, training goes on
+    without, since its history is an output: registration brings it to MLflow.
     """
     api = client()
+    try:
+        run = begun(api, experiment, fingerprint, params)
+    except MlflowException as error:
+        print(gone(error), flush=True)
+        yield TrainingRun(api, "", "", known=True)
+        return
+    run.live = True
+    try:
+        yield run
+    except BaseException:
+        with suppress(MlflowException):
+            end(run, RunStatus.FAILED)
+        raise
+    with suppress(MlflowException):
+        end(run, RunStatus.FINISHED)
+
+
+def begun(api: MlflowClient, experiment: str, fingerprint: str, params: Mapping[str, Any]) -> TrainingRun:
+    """The run of this fingerprint, running, where it is not finished already."""
+    place = experiment_id(api, experiment)
     run = find(api, experiment, fingerprint)
     if run is not None and run.info.status == RunStatus.to_string(RunStatus.FINISHED):
-        yield TrainingRun(api, run.info.run_id, known=True)
-        return
+        return TrainingRun(api, run.info.run_id, place, known=True)
     if run is None:
         tags = {FINGERPRINT: fingerprint} | ({VARIANT: settings.experiment()} if settings.experiment() else {})
-        run = api.create_run(experiment_id(api, experiment), tags=tags, run_name=f"train-{fingerprint[:8]}")
+        run = api.create_run(place, tags=tags, run_name=f"train-{fingerprint[:8]}")
     else:
         api.update_run(run.info.run_id, RunStatus.to_string(RunStatus.RUNNING))
     # A run that goes on may have been killed before it had them; equal ones are no change.
     api.log_batch(run.info.run_id, params=[Param(name, str(value)) for name, value in dotted(params).items()])
-    try:
-        yield TrainingRun(api, run.info.run_id, known=False)
-    except BaseException:
-        api.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.FAILED))
-        raise
-    api.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.FINISHED))
+    return TrainingRun(api, run.info.run_id, place, known=False)
+
+
+def end(run: TrainingRun, status: int) -> None:
+    """Let the run end so; a finished one, or one that was lost, stays as it is."""
+    if not run.known:
+        run.client.set_terminated(run.id, RunStatus.to_string(status))
 
 
 @contextmanager
@@ -102,16 +145,40 @@ def ensure_run(
     experiment: str, fingerprint: str, params: Mapping[str, Any], history: list[dict[str, float]]
 ) -> TrainingRun:
     """The run of this fingerprint, rebuilt from its history where the tracking store does not have it."""
-    with training_run(experiment, fingerprint, params) as run:
+    run = begun(client(), experiment, fingerprint, params)
+    try:
         for point in history:
             run.log(int(point["step"]), {name: value for name, value in point.items() if name != "step"})
+    except BaseException:
+        end(run, RunStatus.FAILED)
+        raise
+    end(run, RunStatus.FINISHED)
     return run
 
 
 def page(run: TrainingRun) -> str:
-    """The address of the run's page."""
-    experiment = run.client.get_run(run.id).info.experiment_id
-    return f"{settings.tracking_page()}/#/experiments/{experiment}/runs/{run.id}"
+    """The address of the run's page, or of MLflow's where the run is not there."""
+    own = f"/#/experiments/{run.experiment}/runs/{run.id}" if run.id else ""
+    return f"{settings.tracking_page()}{own}"
+
+
+def check_access() -> None:
+    """Raise UserError where a tracking server refuses these credentials; one that does not answer may come back."""
+    address = settings.tracking_uri()
+    if not address.startswith("http"):
+        return
+    names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+    user, password = (os.environ.get(name, "") for name in names)
+    try:
+        answer = requests.get(
+            f"{address}/api/2.0/mlflow/experiments/get-by-name?experiment_name=Default",
+            auth=(user, password) if user else None,
+            timeout=10,
+        )
+    except requests.ConnectionError:
+        return
+    if answer.status_code in (401, 403):
+        raise UserError(f"{address}: refuses these credentials; set {' and '.join(names)}")
 
 
 def leave_links(stage: str, links: Mapping[str, str]) -> None:

@@ -323,12 +323,12 @@ MUTANTS = [
            "test_variants.py::test_p_is_corrected_for_all_comparisons"),
     Mutant("the conclusion is written beforehand", "tasks/variants/conclusions.py", "if not better:", "if False:",
            "test_variants.py::test_the_conclusion_says_that_instruction_tuning_did_not_help"),
-    Mutant("a kept run is computed again", "flows/checkouts.py", "return bool(noted ==", "return bool(noted !=",
+    Mutant("a kept run is computed again", "flows/experiments.py", "return bool(noted ==", "return bool(noted !=",
            "test_checkouts.py::test_a_run_is_kept_as_long_as_its_commit_params_and_experiment_are_there"),
     Mutant("Ctrl-C waits for the flow", "flows/processes.py", "signal.signal(signal.SIGINT, heard)",
            "signal.getsignal(signal.SIGINT)",
            "test_processes.py::test_ctrl_c_ends_the_runs_at_once_although_a_flow_s_code_goes_on"),
-    Mutant("experiments of what is not committed", "flows/checkouts.py", "    if changed:\n", "    if False:\n",
+    Mutant("experiments of what is not committed", "flows/experiments.py", "    if changed:\n", "    if False:\n",
            "test_checkouts.py::test_a_changed_tree_is_refused_with_the_remedy"),
 ]  # fmt: skip
 

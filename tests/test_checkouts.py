@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows import checkouts
-from flows.checkouts import Checkout
+from flows import checkouts, experiments
+from flows.experiments import Experiment
 from tasks import locations, outputs, params
 from tasks.errors import UserError
 from tasks.records import digest
@@ -35,30 +35,30 @@ def git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Git:
     return run
 
 
-def made(commit: str, **changes: dict[str, object]) -> Checkout:
+def made(commit: str, **changes: dict[str, object]) -> Experiment:
     run = Run("tiny-bare-s1", "bare", "", 1, {})
-    return Checkout(run, Path("build/compare/tiny/tiny-bare-s1"), commit, sections(**changes))
+    return Experiment(Path("build/compare/tiny/tiny-bare-s1"), commit, sections(**changes), run)
 
 
 def test_a_changed_grid_or_lock_is_no_change_of_what_is_compared(git: Git) -> None:
     Path("dvc.lock").write_text("stages: {train: {}}\n")
     Path("grid.yaml").write_text("seeds: [2]\n")
     Path("notes.txt").write_text("mine")
-    assert checkouts.committed(Path("grid.yaml")) == git("rev-parse", "HEAD")
+    assert experiments.committed(Path("grid.yaml")) == git("rev-parse", "HEAD")
 
 
 @pytest.mark.parametrize("path", ["params.yaml", "tasks/new.py"])
 def test_a_changed_tree_is_refused_with_the_remedy(git: Git, path: str) -> None:
     Path(path).write_text("changed: true\n")
     with pytest.raises(UserError, match=f"changed since the last commit: {path}; commit first"):
-        checkouts.committed(Path("grid.yaml"))
+        experiments.committed(Path("grid.yaml"))
 
 
 def test_a_repository_without_a_commit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     subprocess.run(["git", "init", "-q"], check=True)
     with pytest.raises(UserError, match="no commit yet"):
-        checkouts.committed(Path("grid.yaml"))
+        experiments.committed(Path("grid.yaml"))
 
 
 def test_a_run_is_kept_as_long_as_its_commit_params_and_experiment_are_there(git: Git) -> None:

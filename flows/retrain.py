@@ -1,0 +1,170 @@
+"""python -m flows.retrain: the newest code and data through the pipeline and the gate, if anything is new.
+
+Scheduled runs: the pipeline in a checkout of its own, the gate, and the result as a commit on a branch `runs/...`.
+
+`retrain` takes the newest commit and data, and does nothing where neither brought anything new. `pipeline` of a
+deployment is the same for a person: a run of the tree's commit with other values, begun by hand.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.events import emit_event
+from prefect.states import Cancelled, Completed
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.tasks import exponential_backoff
+
+from flows import attempts, changes, pipeline
+from flows.attempts import Attempt, Outcome
+from flows.changes import Changes
+from flows.checkouts import git
+from tasks import errors, settings
+from tasks.errors import UserError
+
+NOTHING = "Nothing to do"
+
+NONE = Changes()
+"""The values of params.yaml as they are."""
+
+EVENT = "instructflow.run"
+"""What events of ended runs begin with; `promoted`, `refused` or `unchanged` follows. Automations listen to them."""
+
+
+@flow(name="retrain", description="The newest code and data through the pipeline and the gate, if anything is new.")
+def retrain(
+    values: Changes = NONE, again: bool = False, keep: int = 10, free_gib: float = 5.0, side_by_side: int = 2
+) -> State[Any]:
+    """Train again where code, data or values are new.
+
+    Args:
+        values: Other values than those of params.yaml, for this run alone.
+        again: Run although nothing is new.
+        keep: Results on branches runs/... that are kept, beside those of the champion and the one before.
+        free_gib: Without so many GiB of free disk no run begins.
+        side_by_side: Stages that may run at the same time.
+    """
+    return attempt("retrain", attempts.newest_commit, changes.told(values), again, keep, free_gib, side_by_side)
+
+
+@flow(name="run", description="The commit of this tree through the pipeline and the gate, in a checkout of its own.")
+def run(values: Changes = NONE, keep: int = 10, free_gib: float = 5.0, side_by_side: int = 2) -> State[Any]:
+    """Run the pipeline on the tree's commit.
+
+    Args:
+        values: Other values than those of params.yaml, for this run alone.
+        keep: Results on branches runs/... that are kept, beside those of the champion and the one before.
+        free_gib: Without so many GiB of free disk no run begins.
+        side_by_side: Stages that may run at the same time.
+    """
+    return attempt("run", lambda _: git("rev-parse", "HEAD"), changes.told(values), True, keep, free_gib, side_by_side)
+
+
+def attempt(
+    kind: str,
+    commit: Callable[[Callable[[str], None]], str],
+    values: dict[str, Any],
+    again: bool,
+    keep: int,
+    free_gib: float,
+    side_by_side: int,
+) -> State[Any]:
+    """A run of this kind, or the reason why there is none, as the flow's state."""
+    logger = get_run_logger()
+    pipeline.without_tracebacks()
+    try:
+        with attempts.alone(kind, logger.info) as folder:
+            made = attempts.ready(folder, commit(logger.warning), values)
+            if not again and (why := made.nothing_new()):
+                logger.info(f"{NOTHING}: {why}")
+                deliver.submit(folder).wait()
+                return Completed(name=NOTHING, message=why)
+            attempts.check_disk(free_gib)
+            outcome = through(made, side_by_side)
+            tell(outcome)
+            deliver.submit(folder).wait()
+            if dropped := attempts.prune(keep, kept()):
+                logger.info(dropped)
+    except attempts.Busy as busy:
+        logger.warning(f"{busy}; this one ends")
+        return Cancelled(message=str(busy))
+    return Completed(name=outcome.what.capitalize(), message=f"version {outcome.version}: {outcome.why}")
+
+
+def through(made: Attempt, side_by_side: int) -> Outcome:
+    """Run the pipeline in the checkout, and keep what came of it."""
+    (made.folder / attempts.DECISION).unlink(missing_ok=True)
+    runner: Any = ThreadPoolTaskRunner(max_workers=side_by_side)
+    with inside(made.folder):
+        pipeline.pipeline.with_options(task_runner=runner)(side_by_side)
+    outcome = made.keep(datetime.now(UTC))
+    made.remember(outcome)
+    return outcome
+
+
+@contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """Work in the checkout, whose stages write to the registry of the user's repository."""
+    before = Path.cwd()
+    os.environ[settings.HOME] = str(settings.ROOT)
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+        del os.environ[settings.HOME]
+
+
+def tell(outcome: Outcome) -> None:
+    """Put the outcome on Prefect's page, and tell those who listen."""
+    table = "\n".join(f"| {name} | {value} |" for name, value in vars(outcome).items() if name not in ("lock", "gate"))
+    create_markdown_artifact(f"| run | |\n|---|---|\n{table}\n", key="outcome", description=outcome.what)
+    resource = {"prefect.resource.id": f"instructflow.{attempts.RUNS}", "prefect.resource.name": outcome.branch}
+    emit_event(f"{EVENT}.{outcome.what}", resource, payload={"why": outcome.why, "version": outcome.version})
+
+
+@task(cache_policy=NO_CACHE, persist_result=False, retries=3, retry_delay_seconds=exponential_backoff(10))
+def deliver(folder: Path) -> None:
+    """Push what is new to DVC's remote. Where that fails for good the run has ended well all the same: the next one
+    pushes it."""
+    if attempts.push(folder):
+        get_run_logger().info("pushed to DVC's remote")
+
+
+def kept() -> list[str]:
+    """How the fingerprints of the champion and the one before begin, whose results are never dropped."""
+    from tasks import params, tracking
+    from tasks.promote import moves
+    from tasks.register import stored
+
+    client, name = tracking.client(), params.load().register_.name
+    found = []
+    for alias in (moves.CHAMPION, moves.PREVIOUS):
+        try:
+            version = stored.resolve(client, f"models:/{name}@{alias}")
+        except UserError:
+            continue
+        found.append(version.tags[tracking.FINGERPRINT][:8])
+    return found
+
+
+def main() -> None:
+    """Retrain now, with Prefect's temporary server where no other is named."""
+    pipeline.start_server()
+    state = retrain(return_state=True)
+    print(f"{state.name}: {state.message}")
+    if not state.is_completed():
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    errors.run(lambda: typer.run(main))

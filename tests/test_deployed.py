@@ -1,0 +1,104 @@
+"""Deployments on a real Prefect server: what is new is trained on, and no tree changes."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests import tiny
+from tests.checkout import checkout
+from tests.deployment import Deployed, deployed
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """Deployments of a small checkout whose newest commit was retrained on."""
+    made = checkout(tmp_path_factory.mktemp("deployed") / "tree", tiny.write(tmp_path_factory.mktemp("model") / "tiny"))
+    made.commit("first")
+    with deployed(made, tmp_path_factory.mktemp("prefect")) as server:
+        first = server.whole("retrain/retrain")
+        assert first["state"]["name"] in ("Promoted", "Refused"), first["state"]["message"]
+        yield server
+
+
+def results(server: Deployed) -> list[str]:
+    """The branches of results."""
+    return server.made.run("git", "branch", "--list", "runs/*", "--format=%(refname:short)").split()
+
+
+def test_a_result_is_a_commit_that_repeats_it(server: Deployed) -> None:
+    [branch] = results(server)
+    changed = server.made.run("git", "diff", "--name-only", "HEAD", branch).split()
+    assert changed == ["dvc.lock", "params.yaml"]
+    lock = yaml.safe_load(server.made.run("git", "show", f"{branch}:dvc.lock"))
+    assert "train" in lock["stages"]
+
+
+def test_the_user_s_tree_is_left_alone_and_the_version_is_in_its_registry(server: Deployed) -> None:
+    assert server.made.run("git", "status", "--porcelain") == ""
+    assert not (server.made.root / "models").exists()
+    assert server.made.versions() == ["1"]
+
+
+def test_nothing_new_ends_within_seconds_with_the_reason(server: Deployed) -> None:
+    run = server.whole("retrain/retrain")
+    assert run["state"]["name"] == "Nothing to do"
+    assert "nothing new since" in run["state"]["message"]
+    assert len(results(server)) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"train": {"epochs": "many"}}, "values.train.epochs"),
+        ({"trian": {"epochs": 1}}, "'trian' was unexpected"),
+        ({"compute": {"threads": 0}}, "values.compute.threads"),
+    ],
+)
+def test_a_wrong_value_begins_no_run(server: Deployed, values: dict[str, object], said: str) -> None:
+    answer = server.ask("run/pipeline", values=values)
+    assert answer.status_code == 409
+    assert said in answer.text
+
+
+def test_of_two_at_the_same_moment_one_is_cancelled_and_says_so(server: Deployed) -> None:
+    first = server.begin("retrain/retrain", again=True)
+    second = server.ended(server.begin("retrain/retrain", again=True))
+    assert second["state"]["type"] == "CANCELLED"
+    assert server.ended(first)["state"]["type"] == "COMPLETED"
+
+
+def test_new_code_is_retrained_on_and_a_person_s_values_stay_in_their_run(server: Deployed) -> None:
+    server.made.change("render", "examples", 20)
+    server.made.commit("fewer examples")
+    before = (server.made.root / "params.yaml").read_text()
+    run = server.whole("retrain/retrain", values={"train": {"weight_decay": 0.1}})
+    assert run["state"]["name"] in ("Promoted", "Refused"), run["state"]["message"]
+    own = yaml.safe_load(server.made.run("git", "show", f"{results(server)[-1]}:params.yaml"))
+    assert (own["render"]["examples"], own["train"]["weight_decay"]) == (20, 0.1)
+    assert (server.made.root / "params.yaml").read_text() == before
+
+
+def test_dead_runs_and_changed_data_have_automations(server: Deployed) -> None:
+    found = {one["name"] for one in server.post("automations/filter").json()}
+    assert {"instructflow: dead runs", "instructflow: retrain on changed data"} <= found
+
+
+def test_retraining_has_a_schedule_and_one_place(server: Deployed) -> None:
+    found = server.deployment("retrain/retrain")
+    [schedule] = found["schedules"]
+    assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("0 3 * * *", "UTC")
+    assert found["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+    assert Path(found["pull_steps"][0]["prefect.deployments.steps.set_working_directory"]["directory"]).is_dir()
+
+
+def test_the_status_tells_runs_decisions_and_what_comes_next(server: Deployed) -> None:
+    told = server.made.run(sys.executable, "-m", "flows.status", PREFECT_API_URL=server.address, COLUMNS="200")
+    assert "candidate" in told
+    assert "Nothing to do after" in told
+    assert "next, " in told
+    assert "runs/2" in told
