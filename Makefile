@@ -62,14 +62,11 @@ bench-train: $(READY) ## the training step, beside TRL's trainer on the same row
 bench-eval: $(READY) ## evaluation, beside stock lm-eval on five public benchmarks (build/bench/eval.json)
 	@python -m infra.bench_eval $(ARGS)
 
-bench-bench-flow: $(READY) ## what flows cost beside the work itself, by Prefect's own clock (build/bench/flow.json)
-	@python -m infra.bench_flow $(ARGS)
-
-serve: $(READY) ## fifty clients at the server, beside a single one (build/bench/serve.json)
-	@python -m infra.bench_serve $(ARGS)
-
 bench-flow: $(READY) ## what flows cost beside the work itself, by Prefect's own clock (build/bench/flow.json)
 	@python -m infra.bench_flow $(ARGS)
+
+bench-serve: $(READY) ## fifty clients at the server, beside a single one (build/bench/serve.json)
+	@python -m infra.bench_serve $(ARGS)
 
 serve: $(READY) ## answer with the champion at http://127.0.0.1:8000, as OpenAI's and MLflow's servers do (ARGS=--help)
 	@python -m tasks.serve run $(ARGS)

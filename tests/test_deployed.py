@@ -33,7 +33,7 @@ def results(server: Deployed) -> list[str]:
 def test_a_result_is_a_commit_that_repeats_it(server: Deployed) -> None:
     [branch] = results(server)
     changed = server.made.run("git", "diff", "--name-only", "HEAD", branch).split()
-    assert changed == ["dvc.lock", "params.yaml"]
+    assert changed == ["dvc.lock"]
     lock = yaml.safe_load(server.made.run("git", "show", f"{branch}:dvc.lock"))
     assert "train" in lock["stages"]
 

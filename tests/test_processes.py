@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from flows import processes
+from flows import pipeline, processes
+from tasks.errors import UserError
+from tests import guarded
 
 
 @pytest.mark.parametrize(
@@ -36,3 +38,25 @@ def test_ctrl_c_ends_the_runs_at_once_although_a_flow_s_code_goes_on(monkeypatch
         assert run.wait(10) == -signal.SIGINT
     assert processes._STOPPED.is_set()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_takes_longer_than_its_limit_is_ended_with_all_that_it_started() -> None:
+    with (
+        subprocess.Popen(["bash", "-c", "sleep 60 & wait"]) as process,
+        processes.limited(process.pid, 0.3) as late,
+    ):
+        process.wait(timeout=30)
+    assert late.is_set()
+
+
+def test_what_ends_in_time_is_left_alone() -> None:
+    with subprocess.Popen(["true"]) as process, processes.limited(process.pid, 60) as late:
+        process.wait()
+    assert (process.returncode, late.is_set()) == (0, False)
+
+
+def test_a_server_that_refuses_the_credentials_or_is_not_there_is_told() -> None:
+    with guarded.server() as address, pytest.raises(UserError, match="refuses these credentials; set PREFECT_API_AUTH"):
+        pipeline.check_access(address)
+    with pytest.raises(UserError, match="no Prefect server answers there"):
+        pipeline.check_access("http://127.0.0.1:9")
