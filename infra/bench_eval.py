@@ -132,11 +132,15 @@ def differences(one: list[list[float]], two: list[list[float]]) -> list[float]:
 
 
 def gaps(one: list[list[float]], two: list[list[float]]) -> list[float]:
-    """For each document whose likeliest choice differs, by how much either prefers its own, at most."""
+    """For each document of which either prefers another choice than the other does: by how much, at most.
+
+    Stock lm-eval rounds sums in bfloat16, to a quarter where they are below -32: choices of equal score are no
+    preference.
+    """
     found = []
     for first, second in zip(one, two, strict=True):
         a, b = first.index(max(first)), second.index(max(second))
-        if a != b:
+        if first[a] > first[b] and second[b] > second[a]:
             found.append(max(first[a] - first[b], second[b] - second[a]))
     return found
 

@@ -1,26 +1,19 @@
 """Attention of questions packed without padding, behind a prefix that they share; transformers knows it as `questions`.
 
-The rows of a batch are put into a padded grid of questions for the attention alone: a few large products instead of
-one small one for each question. All other layers see no padding.
+Each path through a question's choices is one call of torch's own kernel, as long as if it stood alone. In bfloat16 a
+difference in one last digit grows through the layers to tenths of a log-likelihood, so the rounding has to be the same.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from itertools import pairwise
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 NAME = "questions"
-
-BLOCK = 128
-"""Query rows of a question computed together, against the keys up to their end."""
-
-SCORES = 1_000_000
-"""Attention scores computed together: few enough to stay in the cache."""
-
-STEP = 32
-"""Keys are padded to a multiple of it: torch's softmax in bfloat16 takes up to three times as long for others."""
 
 Layer = tuple[Tensor, Tensor]
 """Keys and values of one layer, each (tokens, key heads, width)."""
@@ -39,16 +32,29 @@ class Rows(Protocol):
         """`query` and the result are (rows, heads, width), the scaled `key` and `value` (rows, key heads, width)."""
 
 
-class Grid:
-    """Where the rows of a batch lie in a grid of questions.
+class Chain(NamedTuple):
+    """Rows of a batch that follow each other on one path, those from `start` to `end`, and what they see.
 
-    `visible[q]` (rows, rows) tells which rows of question q see which of its rows; all see the whole `prefix`, the
-    keys and values of its tokens in each layer. What the layers compute is kept in `layers` where `keep` is set.
+    `seen` are the places of all rows on the path, their own last, among the prefix's tokens and the batch's rows behind
+    them. `later` (rows, seen) is minus infinity where that is behind a row; None where the path begins with the rows.
+    """
+
+    start: int
+    end: int
+    seen: Tensor | slice
+    later: Tensor | None
+
+
+class Chains:
+    """The paths of a batch's rows.
+
+    `parents[q]` holds for each row of question q the row before it, -1 where there is none; all see the whole `prefix`,
+    the keys and values of its tokens in each layer. What the layers compute is kept in `layers` where `keep` is set.
     """
 
     def __init__(
         self,
-        visible: Sequence[Tensor],
+        parents: Sequence[Sequence[int]],
         number_format: torch.dtype,
         device: torch.device,
         prefix: Sequence[Layer] = (),
@@ -56,52 +62,53 @@ class Grid:
     ) -> None:
         self.prefix, self.keep, self.layers = prefix, keep, list[Layer]()
         self.before = len(prefix[0][0]) if prefix else 0
-        sizes = [len(one) for one in visible]
-        self.height = max(sizes)
-        self.width = -(-(self.before + self.height) // STEP) * STEP
-        self.questions = len(sizes)
-        own = self.width - self.before
-        self.mask = torch.zeros(len(sizes), self.height, own, dtype=number_format)
-        # An empty slot takes the batch's first row, which nobody sees there.
-        self.slots = torch.zeros(len(sizes), own, dtype=torch.long)
-        start = 0
-        for number, (size, seen) in enumerate(zip(sizes, visible, strict=True)):
-            self.mask[number, :size].fill_(float("-inf"))
-            self.mask[number, :size, :size].masked_fill_(seen, 0.0)
-            self.slots[number, :size] = torch.arange(start, start + size)
-            start += size
-        self.taken = torch.cat([number * self.height + torch.arange(size) for number, size in enumerate(sizes)])
-        self.mask, self.slots, self.taken = self.mask.to(device), self.slots.to(device), self.taken.to(device)
-        self._places: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
+        self.chains, self.width, start = list[Chain](), 0, 0
+        for own in parents:
+            for first, last in _runs(own):
+                path = [*range(self.before), *(self.before + start + row for row in _path(own, first, last))]
+                self.width = max(self.width, len(path))
+                alone = len(path) == last - first
+                later = None if alone else _later(last - first, len(path), number_format).to(device)
+                seen = slice(start + first, start + last) if alone else torch.tensor(path, device=device)
+                self.chains.append(Chain(start + first, start + last, seen, later))
+            start += len(own)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Each question's rows see the prefix and what `visible` says."""
+        """Each row sees the prefix, the rows before it on its path, and itself."""
         if self.keep:
             self.layers.append((key, value))
         if self.prefix:
             before = self.prefix[layer]
             key, value = torch.cat([before[0], key]), torch.cat([before[1], value])
-        heads, width = key.shape[1:]
-        groups = query.shape[1] // heads
-        to_queries, to_keys, to_rows = self.places(heads, groups)
-        queries = query.reshape(-1, width).index_select(0, to_queries)
-        keys, values = (one.reshape(-1, width).index_select(0, to_keys) for one in (key, value))
-        out = torch.empty_like(queries)
-        few, many = (self.questions, heads, groups, self.height, width), (self.questions, heads, self.width, width)
-        _fill(out.view(few), queries.view(few), keys.view(many), values.view(many), self)
-        return out.index_select(0, to_rows).view(-1, heads * groups, width)
+        out = torch.empty_like(query)
+        for start, end, seen, later in self.chains:
+            rows, keys, values = (one.transpose(0, 1)[None] for one in (query[start:end], key[seen], value[seen]))
+            found = scaled_dot_product_attention(
+                rows, keys, values, attn_mask=later, is_causal=later is None, scale=1.0, enable_gqa=True
+            )
+            out[start:end] = found[0].transpose(0, 1)
+        return out
 
-    def places(self, heads: int, groups: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Where the grid's queries, its keys, and the batch's outputs are found, each among rows of one head each."""
-        if (heads, groups) not in self._places:
-            every = torch.arange(heads * groups, device=self.slots.device)
-            queries = self.slots[:, None, : self.height] * (heads * groups) + every[:, None]
-            behind = torch.arange(self.before, device=every.device).expand(self.questions, -1)
-            keys = torch.cat([behind, self.slots + self.before], 1)[:, None] * heads + every[:heads, None]
-            question, place = self.taken // self.height, self.taken % self.height
-            out = (question[:, None] * (heads * groups) + every) * self.height + place[:, None]
-            self._places[heads, groups] = queries.flatten(), keys.flatten(), out.flatten()
-        return self._places[heads, groups]
+
+def _runs(parents: Sequence[int]) -> list[tuple[int, int]]:
+    """The longest runs of rows of which each follows the one before it."""
+    cuts = [row for row, parent in enumerate(parents) if row == 0 or parent != row - 1]
+    return list(pairwise([*cuts, len(parents)]))
+
+
+def _path(parents: Sequence[int], first: int, last: int) -> list[int]:
+    """The rows of a run, and before them those that lead to it."""
+    before, row = list[int](), parents[first]
+    while row >= 0:
+        before.append(row)
+        row = parents[row]
+    return [*reversed(before), *range(first, last)]
+
+
+def _later(rows: int, path: int, number_format: torch.dtype) -> Tensor:
+    """(rows, path): minus infinity where a place of a path is behind one of its last rows."""
+    behind = torch.ones(rows, path, dtype=torch.bool).triu_(path - rows + 1)
+    return torch.zeros(rows, path, dtype=number_format).masked_fill_(behind, float("-inf"))
 
 
 def attend(
@@ -129,24 +136,6 @@ def attend(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     parts = (one[0].transpose(0, 1) for one in (query, key * scale, value))
     return rows.attend(int(module.layer_idx), *parts)[None], None  # type: ignore[arg-type]
-
-
-def _fill(out: Tensor, query: Tensor, key: Tensor, value: Tensor, grid: Grid) -> None:
-    """Write into `out` what `query`, both (questions, heads, groups, height, width), sees of `key` and `value`, both
-    (questions, heads, keys, width)."""
-    questions, heads, groups, height, width = query.shape
-    together = max(1, SCORES // (heads * groups * min(height, BLOCK) * grid.width))
-    for first in range(0, questions, together):
-        some = slice(first, first + together)
-        for start in range(0, height, BLOCK):
-            rows = slice(start, min(start + BLOCK, height))
-            end = grid.width if rows.stop == height else grid.before + rows.stop
-            few = query[some, :, :, rows].reshape(-1, groups * (rows.stop - start), width)
-            scores = torch.bmm(few, key[some, :, :end].flatten(0, 1).transpose(1, 2))
-            own = scores.view(-1, heads * groups, rows.stop - start, end)[..., grid.before :]
-            own += grid.mask[some, None, rows, : end - grid.before]
-            seen = torch.bmm(scores.softmax(2), value[some, :, :end].flatten(0, 1))
-            out[some, :, :, rows] = seen.view(-1, heads, groups, rows.stop - start, width)
 
 
 AttentionInterface.register(NAME, attend)  # type: ignore[no-untyped-call]

@@ -10,7 +10,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutput
 
 from tasks.evaluate import attention
-from tasks.evaluate.attention import Grid, Layer, OtherAttentionError, Rows
+from tasks.evaluate.attention import Chains, Layer, OtherAttentionError, Rows
 from tasks.threads import Threads
 
 BATCH_TOKENS = 1_024
@@ -52,13 +52,13 @@ class Engine:
         """The keys and values of a prefix's tokens in each layer; none where it has no token."""
         if not ids:
             return []
-        grid = self.grid([torch.ones(len(ids), len(ids), dtype=torch.bool).tril()], keep=True)
-        self.body(ids, list(range(len(ids))), grid)
-        return grid.layers
+        chains = self.chains([range(-1, len(ids) - 1)], keep=True)
+        self.body(ids, list(range(len(ids))), chains)
+        return chains.layers
 
-    def grid(self, visible: list[torch.Tensor], prefix: Sequence[Layer] = (), keep: bool = False) -> Grid:
-        """Where a batch's rows lie, in this model's number format and on its device."""
-        return Grid(visible, self.model.dtype, self.device, prefix, keep)
+    def chains(self, parents: Sequence[Sequence[int]], prefix: Sequence[Layer] = (), keep: bool = False) -> Chains:
+        """The paths of a batch's rows, in this model's number format and on its device."""
+        return Chains(parents, self.model.dtype, self.device, prefix, keep)
 
     def body(self, ids: list[int], depths: list[int], rows: Rows) -> BaseModelOutput:
         """What the model's body makes of a batch's rows, given by their tokens and positions."""

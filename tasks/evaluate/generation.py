@@ -70,15 +70,15 @@ def read(engine: Engine, prompts: list[list[int]], memory: Memory) -> torch.Tens
     for one in group([Question(prompt, [], [number]) for number, prompt in enumerate(prompts)]):
         prefix = engine.prefix(one.prefix)
         for batch in batches(one.questions, BATCH_TOKENS):
-            grid = engine.grid([question.tree.visible() for question in batch], prefix, keep=True)
+            chains = engine.chains([question.tree.parents for question in batch], prefix, keep=True)
             ids = [token for question in batch for token in question.context]
-            depths = [grid.before + depth for question in batch for depth in question.tree.depths]
-            out = engine.body(ids, depths, grid)
+            depths = [chains.before + depth for question in batch for depth in question.tree.depths]
+            out = engine.body(ids, depths, chains)
             ends = list(accumulate(len(question.context) for question in batch))
             told = engine.logits(out, torch.tensor(ends) - 1)
             for question, end, behind in zip(batch, ends, told, strict=True):
                 [number] = question.places
                 own = slice(end - len(question.context), end)
-                memory.write(number, prefix, [(keys[own], values[own]) for keys, values in grid.layers])
+                memory.write(number, prefix, [(keys[own], values[own]) for keys, values in chains.layers])
                 logits[number] = behind
     return torch.stack([logits[number] for number in range(len(prompts))])

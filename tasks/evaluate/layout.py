@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-import torch
-
 from tasks.errors import UserError
 
 Request = tuple[tuple[str, str], list[int], list[int]]
@@ -42,7 +40,6 @@ class Tree:
         length = len(question.context)
         self.ids, self.depths, self.parents = list(question.context), list(range(length)), list(range(-1, length - 1))
         self.asked: list[tuple[int, int]] = []
-        self.context = length
         known: dict[tuple[int, int], int] = {}
         for choice in question.choices:
             row = length - 1
@@ -57,14 +54,6 @@ class Tree:
         self.ids.append(token)
         self.depths.append(self.depths[parent] + 1)
         self.parents.append(parent)
-
-    def visible(self) -> torch.Tensor:
-        """(rows, rows): each row sees itself and what is before it on its own path."""
-        seen = torch.eye(len(self.ids), dtype=torch.bool)
-        seen[: self.context, : self.context] = seen.new_ones(self.context, self.context).tril_()
-        for row in range(self.context, len(self.ids)):
-            seen[row] |= seen[self.parents[row]]
-        return seen
 
 
 @dataclass(frozen=True)

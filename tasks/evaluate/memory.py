@@ -5,7 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tasks.evaluate.attention import STEP, Layer
+from tasks.evaluate.attention import Layer
+
+STEP = 32
+"""Keys are padded to a multiple of it: torch's softmax in bfloat16 takes up to three times as long for others."""
 
 
 class Memory:

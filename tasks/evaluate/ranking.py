@@ -50,9 +50,9 @@ class Prefix:
 def _score(engine: Engine, batch: list[Question], prefix: list[Layer]) -> Iterator[list[Answer]]:
     """The answers of each question of a batch."""
     trees = [question.tree for question in batch]
-    grid = engine.grid([tree.visible() for tree in trees], prefix)
+    chains = engine.chains([tree.parents for tree in trees], prefix)
     ids = [token for tree in trees for token in tree.ids]
-    out = engine.body(ids, [grid.before + depth for tree in trees for depth in tree.depths], grid)
+    out = engine.body(ids, [chains.before + depth for tree in trees for depth in tree.depths], chains)
     asked, start = list[tuple[int, int]](), 0
     for tree in trees:
         asked += [(start + row, token) for row, token in tree.asked]
