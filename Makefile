@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick plan test mutants compare compare-superni soak-compare soak-resume soak-register bench-data bench-train bench-eval bench-serve serve lint format ui clean
+.PHONY: help run quick plan test mutants compare compare-superni soak-compare soak-resume soak-register bench-data bench-train bench-eval bench-serve serve lint format ui server clean
 
 help: ## say what each command does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,8 +66,10 @@ lint: $(READY) ## style, types and templates
 format: $(READY) ## put the code into its form
 	@ruff format . && ruff check --fix .
 
-ui: $(READY) ## open MLflow and Prefect on this machine alone, and print their addresses
-	@bash infra/ui.sh
+ui: server ## the same as make server, by the name that runs print
+
+server: $(READY) ## MLflow and Prefect on this machine alone, until Ctrl-C, for pages and for clients
+	@python -m infra.server
 
 clean: ## remove what stages wrote, but not DVC's cache, the registry or .venv
 	rm -rf data models reports build
