@@ -38,11 +38,10 @@ def down(folder: Folder) -> None:
 def status(folder: Folder) -> None:
     """Say what runs and is well; exit status 1 where something is not."""
     team = Team.of(folder)
-    states = {"postgres": team.postgres.runs()} | {server.name: server.answers() for server in team.servers}
-    running = team.running()
-    for name, well in states.items():
-        print(f"{name:9}{'up' if well and name in running else 'does not answer' if name in running else 'down'}")
-    if not all(states.values()):
+    states = team.states()
+    for name, state in states.items():
+        print(f"{name:9}{state}")
+    if set(states.values()) != {"up"}:
         raise typer.Exit(1)
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,24 +132,31 @@ class Team:
         _installed("psycopg2", "flask_wtf")
         address = self._database("postgresql+psycopg2", "mlflow")
         (self.folder / "mlflow-auth.ini").write_text(AUTH.format(address=address, admin=ADMIN), encoding="utf-8")
+        before = self.running()
         self.postgres.start()
         try:
             servers.start(server for server in (self.prefect, self.mlflow) if not server.runs())
             self._check_logins()
             servers.start(server for server in [self.worker] if not server.runs())
         except BaseException:
-            self.down()
+            self.down(but=before)
             raise
         credentials.write(self.folder / "client.env", self.client, before="export ")
 
-    def down(self) -> None:
-        """End all that runs, the data bases last."""
-        servers.stop(self.servers)
-        self.postgres.stop()
+    def down(self, but: Collection[str] = ()) -> None:
+        """End all that runs, the data bases last; not what is named."""
+        servers.stop([server for server in self.servers if server.name not in but])
+        if "postgres" not in but:
+            self.postgres.stop()
+
+    def states(self) -> dict[str, str]:
+        """How each is: up, down, or running without an answer."""
+        known = {server.name: state(server) for server in self.servers}
+        return {"postgres": "up" if self.postgres.runs() else "down", **known}
 
     def running(self) -> list[str]:
         """The names of what runs."""
-        return [*(["postgres"] if self.postgres.runs() else []), *(part.name for part in self.servers if part.runs())]
+        return [name for name, state in self.states().items() if state != "down"]
 
     def _check_logins(self) -> None:
         login = f"{ADMIN}:{self.secrets['MLFLOW_AUTH_ADMIN_PASSWORD']}"
@@ -167,6 +175,13 @@ class Team:
 
     def _log(self, name: str) -> Path:
         return self.folder / "logs" / f"{name}.log"
+
+
+def state(server: Server) -> str:
+    """How a server is."""
+    if not server.runs():
+        return "down"
+    return "up" if server.answers() else "does not answer"
 
 
 def ports(folder: Path) -> dict[str, int]:

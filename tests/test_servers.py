@@ -10,8 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +240,18 @@ def test_postgres_refuses_a_wrong_password_and_none(up: Team, password: str, sai
 
 
 @pytest.mark.postgres
+def test_a_user_who_is_no_admin_changes_nothing_of_others(up: Team) -> None:
+    api = f"{up.mlflow.address}/api/2.0/mlflow"
+    admin, own = f"admin:{up.client['MLFLOW_TRACKING_PASSWORD']}", "name:a long password"
+    ask(f"{api}/users/create", admin, dict(zip(("username", "password"), own.split(":"), strict=True)))
+    made = ask(f"{api}/experiments/create", admin, {"name": "theirs"})
+    ask(f"{api}/experiments/create", own, {"name": "own"})
+    assert ask(f"{api}/experiments/get-by-name?experiment_name=theirs", own)["experiment"]["name"] == "theirs"
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        ask(f"{api}/experiments/delete", own, made)
+
+
+@pytest.mark.postgres
 def test_a_version_and_a_flow_run_survive_a_loss_of_everything(up: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in up.client.items():
         monkeypatch.setenv(name, value)
@@ -300,15 +314,21 @@ def test_no_log_and_no_command_tells_a_secret(up: Team) -> None:
     secrets = {*up.secrets.values(), *(login.split(":")[1] for login in logins)}
     encoded = {base64.b64encode(login.encode()).decode() for login in logins}
     logs = [path.read_text() for path in up.folder.rglob("*.log")]
-    commands = [path.read_bytes().decode(errors="replace") for path in running()]
+    others = [path.read_text() for path in up.folder.glob("*") if path.is_file() and path.stat().st_mode & 0o077]
+    commands = running()
     assert len(logs) == 4
+    assert others  # what others may read: MLflow's settings
     assert any(str(up.folder) in text for text in commands)
-    assert not [text for text in [*logs, *commands] if any(secret in text for secret in secrets | encoded)]
+    assert not [text for text in [*logs, *others, *commands] if any(secret in text for secret in secrets | encoded)]
 
 
-def running() -> list[Path]:
-    """The command lines of all processes."""
-    return [path for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+def running() -> list[str]:
+    """The commands of all processes, which any user of the machine can read."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # a process that ended meanwhile
+            found.append(path.read_bytes().decode(errors="replace"))
+    return found
 
 
 @pytest.mark.postgres
