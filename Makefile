@@ -9,13 +9,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-
 # Deployments belong to servers; `make server` starts them at these addresses.
 deploy worker status: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
 deploy worker status: export MLFLOW_TRACKING_URI ?= http://127.0.0.1:5000
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick plan test mutants compare compare-superni soak-compare soak-resume soak-register soak-month bench-data bench-train bench-eval bench-serve bench-flow serve lint format ui deploy worker status clean
+.PHONY: help run quick plan test mutants compare compare-superni soak-compare soak-resume soak-register soak-month bench-data bench-train bench-eval bench-serve bench-flow serve lint format ui server deploy worker status clean
 
 help: ## say what each command does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,8 +76,10 @@ lint: $(READY) ## style, types and templates
 format: $(READY) ## put the code into its form
 	@ruff format . && ruff check --fix .
 
-ui: $(READY) ## open MLflow and Prefect on this machine alone, and print their addresses
-	@bash infra/ui.sh
+ui: server ## the same as make server, by the name that runs print
+
+server: $(READY) ## MLflow and Prefect on this machine alone, until Ctrl-C, for pages and for clients
+	@python -m infra.server
 
 deploy: $(READY) ## bring deployments, work pool and automations to the Prefect server (make server)
 	@bash infra/deploy.sh
