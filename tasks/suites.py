@@ -12,7 +12,7 @@ from typing import Any
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Kind
 
-from tasks import guards
+from tasks import errors, guards
 from tasks.errors import UserError
 
 # lm-eval tells of every default that it takes; what matters of them is decided here and tested.
@@ -57,9 +57,12 @@ def reading(place: Path, task: str) -> Iterator[None]:
 def find(folder: Path, place: Path | None = None) -> Suite:
     """The suite of a folder; errors call it `place`.
 
-    Raises UserError where it names no task, or one that does not exist.
+    Raises UserError where there is no such folder, and where it names no task, or one that does not exist.
     """
     place = place or folder
+    if not folder.is_dir():
+        hint = errors.suggestion(folder.name, [path.name for path in folder.parent.glob("*/")])
+        raise UserError(f"{place}: no such suite; {hint}")
     manager = TaskManager(include_path=str(folder), include_defaults=False)
     own, elsewhere = manager.all_subtasks, sorted(set(_members(manager)) - set(manager.all_tasks))
     if not own and not elsewhere:
