@@ -62,6 +62,30 @@ def test_a_folder_in_which_no_file_fits_is_told() -> None:
     assert faults({"path": "rows", "files": "*.json"})[1] == "  ingest.sources.toy.files: no file in rows fits *.json"
 
 
+def asked_of_the_gate(measure: str, task: str) -> None:
+    Path("mine").mkdir(exist_ok=True)
+    Path("mine/task.yaml").write_text(task)
+    write_params(Path(), evaluate={"include": {"mine": "mine"}, "suites": ["mine"]}, gate={"measures": [measure]})
+    preflight.load()
+
+
+def test_a_measure_that_no_benchmark_can_have_is_told_with_the_nearest_one() -> None:
+    task = "task: mine\nmetric_list:\n  - metric: letters\n"
+    for measure in ("exact_match", "letters", "letters_strict"):
+        asked_of_the_gate(measure, task)
+    for measure, near in (("exact_mach", "exact_match"), ("leters", "letters")):
+        told = rf"gate\.measures: {measure}: no benchmark has this measure; did you mean {near}\?"
+        with pytest.raises(UserError, match=told):
+            asked_of_the_gate(measure, task)
+
+
+@pytest.mark.parametrize(
+    "task", ["group: mine\ntask: [arc_easy]", "task: mine", "metric_list: [metric: !function a.b]"]
+)
+def test_where_a_task_leaves_its_measures_to_others_any_may_be_one(task: str) -> None:
+    asked_of_the_gate("acc_nrom", task)
+
+
 @pytest.mark.parametrize("flow", ["plan", "pipeline"])
 def test_plan_and_pipeline_refuse_before_any_work(flow: str, folder: Path) -> None:
     write_params(Path(), ingest={**INGEST, "sources": {"toy": {"path": "gone.jsonl"}}}, evaluate=EVALUATE)
