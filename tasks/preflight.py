@@ -12,8 +12,9 @@ from tasks.report import samples
 
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read params.yaml and look at what it names. Raises UserError with every fault at its dotted path."""
-    wanted = params.load(path)
-    found = [fault for name, source in wanted.ingest.sources.items() for fault in _source(name, source)]
+    wanted = params.typed(params.read(path), path)
+    found = [*_clusters(wanted), *params.disagreements(wanted)]
+    found += [fault for name, source in wanted.ingest.sources.items() for fault in _source(name, source)]
     if wanted.render.held_out_tasks is not None:
         found += _missing("render.held_out_tasks", Path(wanted.render.held_out_tasks))
     for name, folder in wanted.evaluate.include.items():
@@ -28,6 +29,27 @@ def load(path: Path = Path("params.yaml")) -> Params:
     if found:
         raise faults.refusal(path, found)
     return wanted
+
+
+def _clusters(wanted: Params) -> Iterator[str]:
+    """Clusters that no source has; where rows say themselves of which one they are, render tells that later."""
+    known: set[str] = set()
+    for name, source in wanted.ingest.sources.items():
+        own = _clusters_of(name, source)
+        if own is None:
+            return
+        known |= own
+    related = [name for names in wanted.render.related.values() for name in names]
+    for key, names in (("held_out", wanted.render.held_out), ("related", related)):
+        for name in (name for name in names if name not in known):
+            yield f"render.{key}: {name}: no source has such a cluster; {errors.suggestion(name, known)}"
+
+
+def _clusters_of(name: str, source: Source) -> set[str] | None:
+    form = formats.FORMATS.get(source.format)
+    if form is formats.starter.FORMAT:
+        return {folder.name for folder in Path(source.path).glob("[!_]*/")} or None
+    return None if form is None or form.names_clusters else {source.cluster or name}
 
 
 def _source(name: str, source: Source) -> Iterator[str]:

@@ -54,7 +54,7 @@ MUTANTS = [
     Mutant("names of tokens in a text are encoded as text", "tasks/pack/encoder.py",
            'if not token["special"]]', "if False]",
            "test_encoder.py::test_the_tokens_of_any_text_are_the_tokenizer_s"),
-    Mutant("a cluster related to none passes", "tasks/params.py", "if name not in self.held_out:", "if False:",
+    Mutant("a cluster related to none passes", "tasks/params.py", "if name not in held)", "if False)",
            "test_params.py::test_what_is_related_to_no_held_out_cluster_is_refused_with_the_remedy"),
     Mutant("a held-out task under another name passes", "tasks/render/holdout.py", "return re.sub(r",
            "return name + re.sub(r",

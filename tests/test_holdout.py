@@ -132,6 +132,12 @@ def test_an_unknown_held_out_cluster_is_refused_with_the_nearest_name(tmp_path: 
     assert not (tmp_path / "data" / "render").exists()
 
 
+def test_all_unknown_names_are_told_at_once(tmp_path: Path) -> None:
+    names = {"related": {"inference": ["generall"]}, "weights": {"chatt": 2.0}}
+    with pytest.raises(UserError, match=r"render\.related: generall: .*\n  render\.weights: chatt: unknown; .*chat\?"):
+        render(tmp_path, [*HELD, *CHAT], **names)
+
+
 def test_an_unknown_name_that_others_are_related_to_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"render: related: 'inferense' is no held-out cluster"):
+    with pytest.raises(UserError, match=r"render\.related: 'inferense' is no held-out cluster"):
         render(tmp_path, [*HELD, *CHAT], related={"inferense": ["general"]})

@@ -12,7 +12,8 @@ from tasks import preflight
 from tasks.errors import UserError
 from tests.data_fixtures import ROOT, write_params
 
-INGEST: dict[str, Any] = {"seed": 1, "licences": {}, "clean": {}}
+TOY = {"path": "rows.jsonl", "format": "alpaca", "cluster": "inference"}
+INGEST: dict[str, Any] = {"seed": 1, "licences": {}, "clean": {}, "sources": {"toy": TOY}}
 RENDER: dict[str, Any] = {"examples": 1, "held_out": ["inference"]}
 EVALUATE: dict[str, Any] = {"include": {"mine": "."}}
 
@@ -33,7 +34,7 @@ def faults(source: dict[str, Any], evaluate: dict[str, Any] = EVALUATE, **render
 
 
 def test_what_is_there_is_passed() -> None:
-    write_params(Path(), evaluate=EVALUATE)
+    write_params(Path(), ingest=INGEST, evaluate=EVALUATE)
     assert preflight.load().ingest.sources["toy"].path == "rows.jsonl"
 
 
@@ -56,6 +57,22 @@ def test_a_folder_of_benchmarks_that_is_not_there_is_told_and_one_is_needed() ->
     assert told.startswith("  evaluate.include: must name a suite; write `following: tasks/include/following`")
 
 
+def test_a_misspelt_held_out_cluster_is_told_first_and_beside_all_else() -> None:
+    held, related, suites = faults(TOY, held_out=["infrence"], related={"inference": ["tpoic"]})[1:4]
+    assert (
+        held == "  render.held_out: infrence: no source has such a cluster; did you mean inference? there are inference"
+    )
+    assert related.startswith("  render.related: tpoic: no source has such a cluster")
+    assert suites.startswith("  render.related: 'inference' is no held-out cluster of render.held_out")
+
+
+def test_clusters_that_rows_name_themselves_are_left_to_render() -> None:
+    for form in ("auto", "dolly"):
+        write_params(Path(), ingest={**INGEST, "sources": {"toy": {**TOY, "format": form}}}, evaluate=EVALUATE,
+                     render={"held_out": ["inference", "closed_qa"]})  # fmt: skip
+        assert preflight.load().render.held_out == ["inference", "closed_qa"]
+
+
 def test_a_folder_in_which_no_file_fits_is_told() -> None:
     Path("rows").mkdir()
     Path("rows/one.txt").write_text("x")
@@ -65,7 +82,8 @@ def test_a_folder_in_which_no_file_fits_is_told() -> None:
 def asked_of_the_gate(measure: str, task: str) -> None:
     Path("mine").mkdir(exist_ok=True)
     Path("mine/task.yaml").write_text(task)
-    write_params(Path(), evaluate={"include": {"mine": "mine"}, "suites": ["mine"]}, gate={"measures": [measure]})
+    evaluate = {"include": {"mine": "mine"}, "suites": ["mine"]}
+    write_params(Path(), ingest=INGEST, evaluate=evaluate, gate={"measures": [measure]})
     preflight.load()
 
 
