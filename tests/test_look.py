@@ -90,6 +90,13 @@ def test_a_plan_names_every_stage_and_the_minutes(capsys: pytest.CaptureFixture[
     assert "minutes of work" in printed
 
 
+def test_help_on_a_plan_makes_none_and_another_word_is_refused() -> None:
+    shown = CliRunner().invoke(plan.app, ["--help"])
+    assert shown.exit_code == 0
+    assert "Usage:" in shown.stdout
+    assert CliRunner().invoke(plan.app, ["--hepl"]).exit_code == 2
+
+
 def test_a_timing_keeps_the_params_that_it_was_measured_with(in_project: Project) -> None:
     timing = json.loads((in_project.root / "build/timings/train.json").read_text())
     assert timing["params"]["render.examples"] == 24
