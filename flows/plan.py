@@ -4,15 +4,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from flows import graph
 from tasks import errors, params, preflight, settings
 
+app = typer.Typer(help=__doc__, pretty_exceptions_enable=False)
 
+
+@app.command()
 def main() -> None:
-    """Print the plan."""
+    """Tell which stages would run and why, how many tokens, and about how many minutes. Runs nothing."""
     values = params.dotted(preflight.load().model_dump(mode="json", by_alias=True))
     plan = graph.plan()
     table = Table(title=f"{len(plan.reasons)} of {len(plan.stages)} stages would run", title_justify="left")
@@ -63,4 +67,4 @@ def counts(stage: graph.Stage, stale: bool) -> str:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run(app)

@@ -36,8 +36,10 @@ class Chat:
     @classmethod
     def load(cls, folder: Path) -> "Chat":
         """The chat of the base model in `folder`, as fetch wrote it. Raises UserError where it is no such folder."""
+        if not (folder / "source.json").is_file():
+            raise UserError(f"{folder}: no base model here; run: dvc repro fetch")
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         except (OSError, ValueError) as error:
             raise UserError(f"{folder}: no tokenizer can be loaded from here: {error}") from error
         source = json.loads((folder / "source.json").read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """Guards: what must hold in every run, whatever the model and the data. A guard that fires stops the run."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from tasks import errors
 from tasks.errors import UserError
@@ -126,6 +126,15 @@ def same_documents(where: str, included: Mapping[str, str], loaded: Mapping[str,
 
 def known(what: str, names: Collection[str], choices: Collection[str]) -> None:
     """Every name is one of the choices."""
-    faults = [f"{name}: unknown; {errors.suggestion(name, choices)}" for name in sorted(set(names) - set(choices))]
+    all_known([(what, names, choices)])
+
+
+def all_known(asked: Iterable[tuple[str, Collection[str], Collection[str]]]) -> None:
+    """Every name is one of the choices of its place; else all that are not are told at once."""
+    faults = [
+        f"{what}: {name}: unknown; {errors.suggestion(name, choices)}"
+        for what, names, choices in asked
+        for name in sorted(set(names) - set(choices))
+    ]
     if faults:
-        raise UserError("\n  ".join([f"{what}:", *faults]) if len(faults) > 1 else f"{what}: {faults[0]}")
+        raise UserError("\n  ".join(faults))

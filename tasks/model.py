@@ -13,7 +13,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
-from tasks.errors import UserError
+from tasks.errors import UserError, suggestion
 from tasks.params import Compute
 
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -74,6 +74,15 @@ def under_peft() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         yield
+
+
+def adapter(models: Path, name: str) -> Path:
+    """The folder of an adapter in `models`. Raises UserError where train wrote none of this name there."""
+    here = {path.parent.name for path in models.glob("*/training.json")}
+    if name not in here:
+        hint = suggestion(name, here | {"base"})
+        raise UserError(f"{models / name}: no adapter that train wrote; {hint} (dvc repro train writes tuned)")
+    return models / name
 
 
 def apply_adapter(model: Any, folder: Path) -> Any:

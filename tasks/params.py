@@ -4,7 +4,7 @@
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -194,17 +194,6 @@ class Render(Section):
     generation, in all its `templates`, and by rank with the task's name alone, as `wording: name` trains it.
     """
 
-    @model_validator(mode="after")
-    def _others_are_related_to_held_out_clusters(self) -> "Render":
-        for name in self.related:
-            if name not in self.held_out:
-                hint = errors.suggestion(name, self.held_out)
-                raise ValueError(
-                    f"related: {name!r} is no held-out cluster of held_out, so that nothing related to it is dropped:"
-                    f" remove the entry, or write the cluster that is meant; {hint}"
-                )
-        return self
-
     def excluded(self) -> dict[str, str]:
         """The clusters that must not be trained on, each with the held-out cluster that excludes it."""
         related = {name: held for held in self.held_out for name in self.related.get(held, [])}
@@ -382,32 +371,46 @@ class Params(Section):
     register_: Register = Field(alias="register")
     gate: Gate = Gate()
 
-    @model_validator(mode="after")
-    def _suites_are_there(self) -> "Params":
-        held, included = self.render.held_out, self.evaluate.include
-        if twice := sorted(set(held) & included.keys()):
-            raise ValueError(
-                f"evaluate.include: {twice[0]!r} is a held-out cluster already; give the suite another name"
-            )
-        for suite in self.evaluate.suites:
-            if suite not in {*held, *included}:
-                hint = errors.suggestion(suite, [*held, *included])
-                raise ValueError(
-                    f"evaluate.suites: {suite!r} is no held-out cluster of render.held_out, nor a suite of"
-                    f" evaluate.include; {hint}"
-                )
-        return self
-
 
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read and check params.yaml. Raises UserError with every fault at its dotted path."""
+    return check(read(path), path)
+
+
+def read(path: Path) -> Any:
+    """The file's content. Raises UserError where there is no such file, or it is no YAML."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; run the command in the repository's root")
-    return check(sheets.read(path), path)
+    return sheets.read(path)
 
 
 def check(values: object, path: Path) -> Params:
     """The typed params of a parsed file. Raises UserError with every fault at its dotted path."""
+    wanted = typed(values, path)
+    if found := list(disagreements(wanted)):
+        raise faults.refusal(path, found)
+    return wanted
+
+
+def disagreements(wanted: Params) -> Iterator[str]:
+    """The faults of names that one section has from another, each at its dotted path."""
+    held, included = wanted.render.held_out, wanted.evaluate.include
+    for name in (name for name in wanted.render.related if name not in held):
+        yield (
+            f"render.related: {name!r} is no held-out cluster of render.held_out, so that nothing related to it is"
+            f" dropped: remove the entry, or write the same name in both; {errors.suggestion(name, held)}"
+        )
+    for name in sorted(set(held) & included.keys()):
+        yield f"evaluate.include: {name!r} is a held-out cluster already; give the suite another name"
+    for name in (name for name in wanted.evaluate.suites if name not in {*held, *included}):
+        yield (
+            f"evaluate.suites: {name!r} is no held-out cluster of render.held_out, nor a suite of evaluate.include:"
+            f" write the same name in both; {errors.suggestion(name, {*held, *included})}"
+        )
+
+
+def typed(values: object, path: Path) -> Params:
+    """The params of a parsed file, each section checked by itself. Raises UserError with every fault of one."""
     if not isinstance(values, dict):
         raise UserError(f"{path}: must be a mapping with the sections {', '.join(faults.keys(Params))}")
     try:

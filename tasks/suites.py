@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datasets.exceptions import DatasetGenerationError
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Kind
 
-from tasks import guards
+from tasks import errors, guards
 from tasks.errors import UserError
 
 # lm-eval tells of every default that it takes; what matters of them is decided here and tested.
@@ -40,26 +41,39 @@ class Suite:
         """lm-eval's tasks by name, with their documents. Raises UserError where one cannot be loaded."""
         found: dict[str, Any] = {}
         for name in self.names:
-            with reading(self.place, name):
-                found |= self.manager.load([name])["tasks"]
+            found |= self.load_one(name)
         return found
+
+    def load_one(self, name: str) -> dict[str, Any]:
+        """One of them, or those of one group, the same way."""
+        with reading(f"{self.yaml_of(name)}: task {name} cannot be loaded"):
+            return dict(self.manager.load([name])["tasks"])
+
+    def yaml_of(self, name: str) -> Path:
+        """The file that defines a task, as errors name it; the folder for a task of lm-eval's own."""
+        entry = self.manager.task_index.get(name)
+        path = entry.yaml_path if entry else None
+        return self.place / path.relative_to(self.folder) if path and path.is_relative_to(self.folder) else self.place
 
 
 @contextmanager
-def reading(place: Path, task: str) -> Iterator[None]:
+def reading(what: str) -> Iterator[None]:
     """Whatever goes wrong inside is a UserError: a task brings code and data of its own, which may fail in any way."""
     try:
         yield
     except Exception as error:
-        raise UserError(f"{place}: task {task} cannot be loaded: {_reason(error)}") from error
+        raise UserError(f"{what}: {_reason(error)}") from error
 
 
 def find(folder: Path, place: Path | None = None) -> Suite:
     """The suite of a folder; errors call it `place`.
 
-    Raises UserError where it names no task, or one that does not exist.
+    Raises UserError where there is no such folder, and where it names no task, or one that does not exist.
     """
     place = place or folder
+    if not folder.is_dir():
+        hint = errors.suggestion(folder.name, [path.name for path in folder.parent.glob("*/")])
+        raise UserError(f"{place}: no such suite; {hint}")
     manager = TaskManager(include_path=str(folder), include_defaults=False)
     own, elsewhere = manager.all_subtasks, sorted(set(_members(manager)) - set(manager.all_tasks))
     if not own and not elsewhere:
@@ -103,6 +117,10 @@ def _members(manager: TaskManager) -> Iterator[str]:
 
 def _reason(error: Exception) -> str:
     """What went wrong in one line, with what to do where it is the network."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, DatasetGenerationError) and isinstance(error.__cause__, Exception):
+        return _reason(error.__cause__)
     text = " ".join(f"{error}".split()) or type(error).__name__
     if isinstance(error, ConnectionError):
         return (

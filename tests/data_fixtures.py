@@ -33,6 +33,7 @@ def sections(**changes: dict[str, Any]) -> dict[str, Any]:
         "train": {},
         "evaluate": {"suites": ["inference"], "include": {}, "batch_size": 16, "new_tokens": 24},
         "register": {},
+        "gate": {},
     }
     return {name: values | changes.get(name, {}) for name, values in smallest.items()}
 

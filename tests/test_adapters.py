@@ -109,8 +109,24 @@ def test_a_quantised_base_without_its_library_is_refused(monkeypatch: pytest.Mon
 
 def test_targets_that_match_nothing_are_told(project: Project) -> None:
     base = model.load_base(project.root / "models/base", EXACT, attention.NAME)
-    with pytest.raises(UserError, match=r"train\.lora\.target_modules: \['query_proj'\] selects no layer"):
-        adapt(base, Lora(target_modules=["query_proj"]))
+    with pytest.raises(UserError, match=r"train\.lora\.target_modules: '.*query_proj' selects no layer"):
+        adapt(base, Lora(target_modules=".*query_proj"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "fault"),
+    [
+        ({"target_modules": ["q_proj", "v_prj"]}, r"target_modules: v_prj: unknown; did you mean v_proj\? .*down_proj"),
+        ({"exclude_modules": ["o_prog"]}, r"exclude_modules: o_prog: unknown; did you mean o_proj\?"),
+        ({"target_modules": ["q_proj"], "layers": [1, 2]}, r"layers: 2: the model has the blocks 0 to 1$"),
+    ],
+)
+def test_a_layer_that_the_model_lacks_is_told_beside_one_that_it_has(
+    wanted: dict[str, Any], fault: str, project: Project
+) -> None:
+    base = model.load_base(project.root / "models/base", EXACT, attention.NAME)
+    with pytest.raises(UserError, match=rf"^train\.lora\.{fault}"):
+        adapt(base, Lora(**wanted))
 
 
 def test_numbered_layers_need_named_ones() -> None:

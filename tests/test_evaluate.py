@@ -134,9 +134,21 @@ def test_documents_that_changed_since_they_were_included_stop_the_run(
         evaluate.run("base", "mine", benchmarks=tmp_path)
 
 
-def test_a_folder_without_benchmarks_is_told(in_project: Project, tmp_path: Path) -> None:
+def test_a_folder_without_benchmarks_and_a_suite_that_is_not_there_are_told(
+    in_project: Project, tmp_path: Path
+) -> None:
+    (tmp_path / "nothing").mkdir()
     with pytest.raises(UserError, match="no YAML here defines an lm-eval task"):
         evaluate.run("base", "nothing", benchmarks=tmp_path)
+    with pytest.raises(UserError, match=r"noting: no such suite; did you mean nothing\?"):
+        evaluate.run("base", "noting", benchmarks=tmp_path)
+
+
+def test_a_model_that_is_not_there_is_told_with_those_that_are(in_project: Project, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"models/tunde: no adapter that train wrote; did you mean tuned.* base, tuned"):
+        evaluate.run("tunde", "inference")
+    with pytest.raises(UserError, match="base: no base model here; run: dvc repro fetch"):
+        evaluate.run("base", "inference", models=tmp_path)
 
 
 @pytest.fixture

@@ -26,6 +26,14 @@ def moved(rows: list[Record], **names: str) -> list[Record]:
     return [row._replace(id=f"{row.id}/{names}", **names) for row in rows]
 
 
+def test_a_source_that_the_hold_out_takes_whole_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = [own(100 + number, task="mine", cluster="inference", source="mine") for number in range(3)]
+    render(tmp_path, [*HELD[:10], *CHAT, *mine])
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "none of its 3 records is trained on: all are of clusters held out, inference (by inference)" in told
+    assert "source toy" not in told
+
+
 def test_a_held_out_task_under_a_second_cluster_stops_the_run_with_both_names(tmp_path: Path) -> None:
     with pytest.raises(GuardError, match="'follows' of cluster 'general' and task 'follows' of cluster 'inference'"):
         render(tmp_path, [*HELD, own(1, task="follows")])
@@ -132,6 +140,12 @@ def test_an_unknown_held_out_cluster_is_refused_with_the_nearest_name(tmp_path: 
     assert not (tmp_path / "data" / "render").exists()
 
 
+def test_all_unknown_names_are_told_at_once(tmp_path: Path) -> None:
+    names = {"related": {"inference": ["generall"]}, "weights": {"chatt": 2.0}}
+    with pytest.raises(UserError, match=r"render\.related: generall: .*\n  render\.weights: chatt: unknown; .*chat\?"):
+        render(tmp_path, [*HELD, *CHAT], **names)
+
+
 def test_an_unknown_name_that_others_are_related_to_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"render: related: 'inferense' is no held-out cluster"):
+    with pytest.raises(UserError, match=r"render\.related: 'inferense' is no held-out cluster"):
         render(tmp_path, [*HELD, *CHAT], related={"inferense": ["general"]})

@@ -114,8 +114,82 @@ def test_a_missing_folder_a_broken_yaml_and_a_folder_without_tasks_are_told(fold
 
 def test_a_task_that_fails_to_load_is_named_in_one_line(folder: Path) -> None:
     told = refused(change(folder, doc_to_target="wrong"))
-    assert "task colours cannot be loaded: ValueError: the right answer 'wrong' is none of blue, green" in told
-    assert "\n" not in told
+    assert told.startswith(f"{folder}/colours.yaml: task colours: document 0 (counted from 0): doc_to_target: ")
+    assert told.endswith("the right answer 'wrong' is none of the choices (0 to 1, or one of blue, green)")
+
+
+def lacking(folder: Path, **values: Any) -> Path:
+    """The folder with other values in its third document; None takes the field away."""
+    row = {key: value for key, value in (COLOURS[2] | values).items() if value is not None}
+    rows = [*COLOURS[:2], row, COLOURS[3]]
+    (folder / "colours.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        ({"right": 3}, "doc_to_target: the right answer 3 is none of the choices (0 to 2, or one of red"),
+        ({"right": None}, "doc_to_target: the right answer None is none of the choices"),
+        ({"thing": None}, "a template prints a field that is missing or null"),
+        ({"colours": None}, "doc_to_choice: a list of choices is expected, not None"),
+    ],
+)
+def test_a_document_that_cannot_be_asked_or_scored_is_told_with_its_number(
+    folder: Path, values: dict[str, Any], fault: str
+) -> None:
+    told = refused(lacking(folder, **values))
+    assert told.startswith(f"{folder}/colours.yaml: task colours: document 2 (counted from 0): {fault}")
+
+
+def test_templates_in_a_list_of_choices_are_refused_since_lm_eval_fills_in_none(folder: Path) -> None:
+    told = refused(change(folder, doc_to_choice=["{{colours[0]}}", "{{colours[1]}}"], doc_to_target=0))
+    assert "lm-eval fills in no template in a list, here '{{colours[0]}}'; write one template" in told
+    assert included(change(folder, doc_to_choice="{{[colours[0], colours[1]]}}", doc_to_target=0)).is_dir()
+
+
+def test_a_field_that_a_template_can_do_without_may_be_missing(folder: Path) -> None:
+    change(folder, doc_to_text="What colour{% if thing %} is {{thing}}{% endif %}?")
+    (folder / "saying.yaml").unlink()
+    assert included(lacking(folder, thing=None)).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        ({"metric_list": [{"metric": "accc"}]}, "metric_list: metric: accc: unknown; did you mean acc?"),
+        ({"metric_list": [{"metric": "acc", "aggregation": "men"}]}, "aggregation: men: unknown; did you mean mean?"),
+        ({"test_split": "tst"}, "test_split: tst: unknown; did you mean test?"),
+        ({"test_split": None}, "test_split: missing; there are test"),
+        ({"doc_to_text": "What is {{thng}}?"}, "doc_to_text: no document has a field thng; did you mean thing?"),
+        ({"doc_to_text": "thng"}, "doc_to_text: no document has a field thng; did you mean thing?"),
+        ({"doc_to_choice": "colors"}, "doc_to_choice: no document has a field colors; did you mean colours?"),
+    ],
+)
+def test_what_lm_eval_does_not_know_is_told_with_the_nearest_name(
+    folder: Path, values: dict[str, Any], fault: str
+) -> None:
+    told = refused(change(folder, **values))
+    assert told.startswith(f"{folder}/colours.yaml: task colours: ")
+    assert fault in told
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("", ": holds no document"),
+        ('{"thing": "a"}\n{"thing": \n', ":2: no valid JSON"),
+        ("1\n2\n", ":1: a JSON object"),
+    ],
+)
+def test_a_damaged_data_file_is_told_with_its_line(folder: Path, content: str, fault: str) -> None:
+    (folder / "colours.jsonl").write_text(content)
+    assert refused(folder).startswith(f"{folder}/colours.jsonl{fault}")
+
+
+def test_a_yaml_that_includes_what_is_not_there_is_told(folder: Path) -> None:
+    (folder / "saying.yaml").write_text(benchmark_folder.SAYING.replace("include: base", "include: bas"))
+    assert f"{folder}/saying.yaml:1: include bas: no such file; did you mean base?" in refused(folder)
 
 
 def test_a_hub_that_cannot_be_reached_is_told_with_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,19 @@ def test_preview_shows_the_exemplars_that_a_run_takes(tmp_path: Path, monkeypatc
     assert not [row.prompt for row in trained if " ".join(row.prompt.split()) not in " ".join(shown.split())]
 
 
+def test_preview_goes_on_past_a_task_without_templates_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled = record(1, task="amounts")._replace(cluster="general", fields={"amount": "1"})
+    rendered.write_sources(tmp_path, [labelled, own(1, task="zoo")])
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(render, ["preview"])
+    assert done.exit_code == 0
+    assert "general / amounts · not shown" in done.stdout
+    assert "Say the number 1." in done.stdout
+    assert "amounts" in done.stdout.split("not shown")[1].split("zoo")[0]
+
+
 def test_preview_of_an_unknown_task_tells_the_nearest_one(in_project: Project) -> None:
     with pytest.raises(UserError, match=r"task: nwes_topic: unknown; did you mean news_topic\?"):
         CliRunner().invoke(render, ["preview", "--task", "nwes_topic"], catch_exceptions=False)
@@ -75,6 +88,13 @@ def test_a_plan_names_every_stage_and_the_minutes(capsys: pytest.CaptureFixture[
     assert "stages would run" in printed
     assert all(stage in printed for stage in ("fetch", "train", "register"))
     assert "minutes of work" in printed
+
+
+def test_help_on_a_plan_makes_none_and_another_word_is_refused() -> None:
+    shown = CliRunner().invoke(plan.app, ["--help"])
+    assert shown.exit_code == 0
+    assert "Usage:" in shown.stdout
+    assert CliRunner().invoke(plan.app, ["--hepl"]).exit_code == 2
 
 
 def test_a_timing_keeps_the_params_that_it_was_measured_with(in_project: Project) -> None:

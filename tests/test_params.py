@@ -31,7 +31,8 @@ def test_every_value_is_documented_at_its_field() -> None:
 
 def test_a_suite_is_a_held_out_cluster_or_included() -> None:
     told = faults(evaluate={"suites": ["infrence"]})[1]
-    assert "'infrence' is no held-out cluster of render.held_out, nor a suite of evaluate.include; did you mean" in told
+    assert "'infrence' is no held-out cluster of render.held_out, nor a suite of evaluate.include: write the" in told
+    assert "did you mean inference?" in told
     assert check(evaluate={"suites": ["mine"], "include": {"mine": "folder"}}).evaluate.suites == ["mine"]
 
 
@@ -60,7 +61,7 @@ def test_a_related_cluster_is_excluded_by_the_held_out_one() -> None:
 @pytest.mark.parametrize("name", ["infrence", "sentiment"])
 def test_what_is_related_to_no_held_out_cluster_is_refused_with_the_remedy(name: str) -> None:
     [_, told] = faults(render={"related": {name: ["paraphrase"]}})
-    assert told.startswith(f"  render: related: {name!r} is no held-out cluster")
+    assert told.startswith(f"  render.related: {name!r} is no held-out cluster")
     assert "remove the entry" in told
     assert ("did you mean inference?" in told) == (name == "infrence")
 

@@ -12,7 +12,8 @@ from tasks import preflight
 from tasks.errors import UserError
 from tests.data_fixtures import ROOT, write_params
 
-INGEST: dict[str, Any] = {"seed": 1, "licences": {}, "clean": {}}
+TOY = {"path": "rows.jsonl", "format": "alpaca", "cluster": "inference"}
+INGEST: dict[str, Any] = {"seed": 1, "licences": {}, "clean": {}, "sources": {"toy": TOY}}
 RENDER: dict[str, Any] = {"examples": 1, "held_out": ["inference"]}
 EVALUATE: dict[str, Any] = {"include": {"mine": "."}}
 
@@ -33,7 +34,7 @@ def faults(source: dict[str, Any], evaluate: dict[str, Any] = EVALUATE, **render
 
 
 def test_what_is_there_is_passed() -> None:
-    write_params(Path(), evaluate=EVALUATE)
+    write_params(Path(), ingest=INGEST, evaluate=EVALUATE)
     assert preflight.load().ingest.sources["toy"].path == "rows.jsonl"
 
 
@@ -56,10 +57,51 @@ def test_a_folder_of_benchmarks_that_is_not_there_is_told_and_one_is_needed() ->
     assert told.startswith("  evaluate.include: must name a suite; write `following: tasks/include/following`")
 
 
+def test_a_misspelt_held_out_cluster_is_told_first_and_beside_all_else() -> None:
+    held, related, suites = faults(TOY, held_out=["infrence"], related={"inference": ["tpoic"]})[1:4]
+    assert (
+        held == "  render.held_out: infrence: no source has such a cluster; did you mean inference? there are inference"
+    )
+    assert related.startswith("  render.related: tpoic: no source has such a cluster")
+    assert suites.startswith("  render.related: 'inference' is no held-out cluster of render.held_out")
+
+
+def test_clusters_that_rows_name_themselves_are_left_to_render() -> None:
+    for form in ("auto", "dolly"):
+        write_params(Path(), ingest={**INGEST, "sources": {"toy": {**TOY, "format": form}}}, evaluate=EVALUATE,
+                     render={"held_out": ["inference", "closed_qa"]})  # fmt: skip
+        assert preflight.load().render.held_out == ["inference", "closed_qa"]
+
+
 def test_a_folder_in_which_no_file_fits_is_told() -> None:
     Path("rows").mkdir()
     Path("rows/one.txt").write_text("x")
     assert faults({"path": "rows", "files": "*.json"})[1] == "  ingest.sources.toy.files: no file in rows fits *.json"
+
+
+def asked_of_the_gate(measure: str, task: str) -> None:
+    Path("mine").mkdir(exist_ok=True)
+    Path("mine/task.yaml").write_text(task)
+    evaluate = {"include": {"mine": "mine"}, "suites": ["mine"]}
+    write_params(Path(), ingest=INGEST, evaluate=evaluate, gate={"measures": [measure]})
+    preflight.load()
+
+
+def test_a_measure_that_no_benchmark_can_have_is_told_with_the_nearest_one() -> None:
+    task = "task: mine\nmetric_list:\n  - metric: letters\n"
+    for measure in ("exact_match", "letters", "letters_strict"):
+        asked_of_the_gate(measure, task)
+    for measure, near in (("exact_mach", "exact_match"), ("leters", "letters")):
+        told = rf"gate\.measures: {measure}: no benchmark has this measure; did you mean {near}\?"
+        with pytest.raises(UserError, match=told):
+            asked_of_the_gate(measure, task)
+
+
+@pytest.mark.parametrize(
+    "task", ["group: mine\ntask: [arc_easy]", "task: mine", "metric_list: [metric: !function a.b]"]
+)
+def test_where_a_task_leaves_its_measures_to_others_any_may_be_one(task: str) -> None:
+    asked_of_the_gate("acc_nrom", task)
 
 
 @pytest.mark.parametrize("flow", ["plan", "pipeline"])

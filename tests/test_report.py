@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from huggingface_hub import ModelCard
 from tasks.errors import UserError
 from tasks.report import answers, conclusions, page, samples, spread
 from tasks.report.__main__ import compare_two, run
-from tasks.report.compare import Comparison, by_suite, compare, corrected, pairs, summary
+from tasks.report.compare import Comparison, by_suite, called, compare, corrected, pairs, summary
 from tasks.statistics import Verdict
 from tests.data_fixtures import write_params
 
@@ -261,6 +262,35 @@ def test_any_two_models_are_compared_by_name(capsys: pytest.CaptureFixture[str])
     assert [cell.strip() for cell in row.split("|")][4:9] == [
         "1.000", "0.000", "-1.000 (-1.000 to -1.000)", "<0.001", "worse"
     ]  # fmt: skip
+
+
+def test_two_models_in_folders_of_one_name_are_told_apart_by_the_shortest_path(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree("reports", "old/reports")
+    compare_two(Path("reports/evaluate/base"), Path("old/reports/evaluate/base"), BENCHMARKS, MARKS.parent)
+    here = f"{Path.cwd().name}/reports/evaluate/base"
+    assert f"| {here} | old/reports/evaluate/base |" in capsys.readouterr().out
+    assert called(Path("a/tuned"), Path("b/base")) == ("tuned", "base")
+    assert called(Path("/tuned"), Path("/a/tuned")) == ("/tuned", "a/tuned")
+    assert called(Path("base"), Path("base")) == ("base", "base")
+
+
+@pytest.mark.parametrize("folder", ["reports", "reports/evaluate/tuned/inference", "gone"])
+def test_a_folder_without_a_model_s_results_is_told_with_what_one_holds(folder: str) -> None:
+    with pytest.raises(UserError, match=rf"^{folder}: holds no results on inference: .* folder with samples\.jsonl"):
+        compare_two(Path("reports/evaluate/base"), Path(folder), BENCHMARKS, MARKS.parent)
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [(b"{", "no valid JSON"), (b'"\xff"', "no valid JSON"), (b"[1]", "no result of a document"), (b"{}", "no result")],
+)
+def test_a_damaged_line_of_results_is_told_with_its_place(line: bytes, fault: str) -> None:
+    path = Path("reports/evaluate/base/inference/samples.jsonl")
+    path.write_bytes(b"".join([*path.read_bytes().splitlines(keepends=True)[:2], line]))
+    with pytest.raises(UserError, match=rf"^{path}:3: {fault}.* damaged$"):
+        compare_two(path.parent.parent, Path("reports/evaluate/tuned"), BENCHMARKS, MARKS.parent)
 
 
 def test_conclusions_tell_what_is_better_what_is_worse_and_what_is_only_lower() -> None:

@@ -101,6 +101,13 @@ def test_a_person_s_records_are_forgotten_by_name_and_no_file_holds_it() -> None
     assert run(["unknown"], person="author") == [second]
 
 
+def test_a_field_of_persons_that_no_row_has_is_refused_with_the_nearest_one() -> None:
+    Path("rows.jsonl").write_bytes(lines({**GOOD, "author": "Ada Example"}, {**OTHER, "author": None}))
+    with pytest.raises(UserError, match=r"^ingest\.sources\.toy\.person: no row of .* has a field autor; .* author\?"):
+        run(["unknown"], person="autor")
+    assert len(run(["unknown"], person="author")) == 2
+
+
 def test_the_list_holds_no_name_and_grows() -> None:
     rights.forget([], ["Ada Example"])
     rights.forget(["toy/toy/0123456789abcdef"], ["Ada Example"])

@@ -41,13 +41,14 @@ def run(
     out: Annotated[Path | None, typer.Option(help="reports/evaluate/MODEL/SUITE by default.")] = None,
 ) -> None:
     """Write metrics.json (scores), samples.jsonl (each document's answer) and results.json (how measured) to OUT."""
-    wanted, chat = params.load(), Chat.load(models / "base")
+    wanted, adapter = params.load(), None if name == "base" else model.adapter(models, name)
+    chat = Chat.load(models / "base")
     with console.timed(f"evaluate@{name}-{suite}"):
         found = suites.find(benchmarks / suite)
         loaded = model.load_base(models / "base", wanted.compute)
-        if name != "base":
-            loaded = model.apply_adapter(loaded, models / name)
-            guards.same_chat(model.trained_chat(models / name), chat.hash)
+        if adapter is not None:
+            loaded = model.apply_adapter(loaded, adapter)
+            guards.same_chat(model.trained_chat(adapter), chat.hash)
         results, endings = score(loaded, chat, found, wanted)
         answers = Answers.read(results, suite, endings)
         guards.says_something(f"{name} on {suite}", answers.generated())

@@ -6,12 +6,13 @@ tasks. Python files beside the YAMLs (`!function`) are run, as lm-eval runs them
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tasks import console, errors, guards, outputs, params, suites
-from tasks.include import documents, folders
+from tasks.errors import UserError
+from tasks.include import diagnosis, documents, folders
 from tasks.records import write_lines
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -36,10 +37,12 @@ def run(
     source, target = Path(wanted[name]), out or Path("data/include") / name
     with console.timed(f"include@{name}"), tempfile.TemporaryDirectory() as scratch:
         here = folders.copy(source, Path(scratch) / name, Path(scratch) / name)
-        tasks = suites.find(here, source).load()
+        found = suites.find(here, source)
+        tasks = load(found)
         described = {}
         for task, one in tasks.items():
-            with suites.reading(source, task):
+            with suites.reading(f"{found.yaml_of(task)}: task {task}"):
+                diagnosis.aggregations(vars(one.config))
                 described[task] = documents.describe(name, one)
         with outputs.whole(target) as folder:
             folders.copy(source, folder, HOME / name)
@@ -51,6 +54,18 @@ def run(
     console.summary(
         f"suite {name}, in {target}", {task: f"{one.sizes['documents']:,} documents" for task, one in described.items()}
     )
+
+
+def load(suite: suites.Suite) -> dict[str, Any]:
+    """The suite's tasks by name. Raises UserError that says what is wrong, where lm-eval cannot say it."""
+    found: dict[str, Any] = {}
+    for name in suite.names:
+        try:
+            found |= suite.load_one(name)
+        except UserError as error:
+            diagnosis.check(suite, name, error.__cause__)
+            raise
+    return found
 
 
 if __name__ == "__main__":

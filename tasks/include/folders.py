@@ -14,7 +14,7 @@ from tasks.errors import UserError
 def copy(source: Path, target: Path, home: Path) -> Path:
     """Copy `source` to `target`; its YAMLs name their data files by the path that they will have in `home`.
 
-    Returns `target`. Raises UserError for a YAML that cannot be read, and for a data file that is missing or elsewhere.
+    Returns `target`. Raises UserError for a YAML that cannot be read, and for a file that is missing or elsewhere.
     """
     if not source.is_dir():
         raise UserError(f"evaluate.include: {source}: no such folder")
@@ -36,9 +36,8 @@ def _yamls(source: Path) -> dict[Path, tuple[str, yaml.Node | None]]:
 
 def _includes(path: Path, root: yaml.Node | None, source: Path) -> Iterator[Path]:
     for leaf in (leaf for key, value in _entries(root) if key == "include" for leaf in _leaves(value)):
-        other = path.parent / leaf.value
-        if other.is_relative_to(source) and other.is_file():
-            yield other
+        # lm-eval passes over a YAML in silence where what it includes is not there.
+        yield source / _inside("include", path, leaf, source)
 
 
 def _parsed(path: Path) -> tuple[str, yaml.Node | None]:
@@ -52,7 +51,7 @@ def _parsed(path: Path) -> tuple[str, yaml.Node | None]:
 def _at_home(path: Path, text: str, root: yaml.Node | None, source: Path, home: Path) -> str:
     """The YAML's text with other paths; everything else, lm-eval's `!function` too, stays as it is written."""
     for node in [node for node in _data_files(root) if "://" not in node.value][::-1]:
-        place = json.dumps((home / _inside(path, node, source)).as_posix(), ensure_ascii=False)
+        place = json.dumps((home / _inside("data file", path, node, source)).as_posix(), ensure_ascii=False)
         text = text[: node.start_mark.index] + place + text[node.end_mark.index :]
     return text
 
@@ -77,8 +76,8 @@ def _leaves(node: yaml.Node) -> Iterator[yaml.ScalarNode]:
             yield from _leaves(one)
 
 
-def _inside(path: Path, node: yaml.ScalarNode, source: Path) -> Path:
-    """The data file relative to the folder; a relative path is the YAML's neighbour, or as seen from here.
+def _inside(what: str, path: Path, node: yaml.ScalarNode, source: Path) -> Path:
+    """The file relative to the folder; a relative path is the YAML's neighbour, or as seen from here.
 
     A file elsewhere is refused, since a change of it would not be seen.
     """
@@ -86,11 +85,9 @@ def _inside(path: Path, node: yaml.ScalarNode, source: Path) -> Path:
     found = next((one for one in (path.parent / node.value, Path(node.value)) if one.is_file()), None)
     if found is None:
         hint = errors.suggestion(Path(node.value).name, [one.name for one in path.parent.iterdir() if one.is_file()])
-        raise UserError(f"{line}: data file {node.value}: no such file; {hint}")
+        raise UserError(f"{line}: {what} {node.value}: no such file; {hint}")
     # A link's own place counts, not that of the file behind it.
     place, root = found.parent.resolve() / found.name, source.resolve()
     if not place.is_relative_to(root):
-        raise UserError(
-            f"{line}: data file {node.value} lies outside {source}: put it, or a link to it, beside the YAML"
-        )
+        raise UserError(f"{line}: {what} {node.value} lies outside {source}: put it, or a link to it, beside the YAML")
     return place.relative_to(root)

@@ -47,6 +47,8 @@ def run(
         card = write(console.track(batches, f"reading {origin.path}"), scratch)
         if not card.records:
             raise UserError(_nothing_left(origin, scratch / "rejects.jsonl"))
+        if not card.persons:
+            formats.persons_are_named(form, origin)
         if section.sources[name].train:
             rights.check_licences(origin, card.licences, card.examples, section.licences.allow)
         outputs.write_json(scratch / "card.json", card.content(name, form))

@@ -23,6 +23,7 @@ class Card:
         self.rejects: Counter[str] = Counter()
         self.masked: Counter[str] = Counter()
         self.records = 0
+        self.persons = 0
         self._tasks: set[str] = set()
         self._clusters: Counter[str] = Counter()
         self._conversations = 0
@@ -33,6 +34,7 @@ class Card:
     def add(self, frame: pl.DataFrame) -> None:
         """Count the records of a table with the columns of tasks.records.SCHEMA."""
         self.records += len(frame)
+        self.persons += int((frame["person"] != "").sum())
         for licence, count, identity in frame.group_by("licence").agg(pl.len(), pl.col("id").first()).iter_rows():
             self.licences[licence] += count
             self.examples.setdefault(licence, identity)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tasks import statistics
+from tasks import errors, statistics
 from tasks.params import Gate
 from tasks.report import compare, samples
 from tasks.report.compare import Comparison, Paired
@@ -83,7 +83,7 @@ def is_better(gate: Gate, pairs: list[Paired], whom: str) -> Iterator[Check]:
     for measure in gate.measures:
         own, name = with_measure(pairs, measure), f"better than the {whom} on {samples.spoken(measure)}"
         if not own:
-            yield Check(name, False, "no benchmark that can be compared measures it")
+            yield Check(name, False, _unmeasured(measure, pairs))
             continue
         verdicts = [judged[f"{pair.suite} / {pair.task}", pair.form, measure] for pair in own]
         found, better, worse = mean(own, gained), verdicts.count(Verdict.BETTER), verdicts.count(Verdict.WORSE)
@@ -96,7 +96,7 @@ def is_no_worse(gate: Gate, pairs: list[Paired]) -> Iterator[Check]:
     for measure in gate.measures:
         own, name = with_measure(pairs, measure), f"no worse than the champion on {samples.spoken(measure)}"
         if not own:
-            yield Check(name, False, "no benchmark that can be compared measures it")
+            yield Check(name, False, _unmeasured(measure, pairs))
             continue
         found = mean(own, gained)
         yield Check(name, found.low > -gate.margin, f"{found}, and the margin is {gate.margin:g}")
@@ -137,6 +137,11 @@ def decide(
         checks.append(keeps_floor(gate, against_champion, "champion"))
     checks += [*reaches(gate.valid_answer, base, "valid_answer"), *reaches(gate.stopped, base, "stopped"), *facts]
     return Decision(candidate, champion, gate.policy, checks, against_base, against_champion)
+
+
+def _unmeasured(measure: str, pairs: Iterable[Paired]) -> str:
+    hint = errors.suggestion(measure, {pair.measure for pair in pairs})
+    return f"no benchmark that can be compared measures it; {hint}"
 
 
 def _consecutive(groups: statistics.Groups) -> statistics.Groups:

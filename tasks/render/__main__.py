@@ -10,6 +10,7 @@ import numpy as np
 import typer
 
 from tasks import console, errors, examples, guards, outputs, params, tables
+from tasks.errors import UserError
 from tasks.records import write_records
 from tasks.render import benchmarks, decontaminate, holdout, included, index, mixture, rendering, tally, templates
 from tasks.render import lint as linter
@@ -64,7 +65,7 @@ def run(
         guards.not_trained_on(counted.clusters, side.excluded)
         left_out = {"duplicates": side.repeated, "contaminated": int(found.contaminated.sum())}
         told = write_mixture(counted, choice, paths, left_out)
-    _summarise(told, listed, side, wanted, out)
+    _summarise(told, listed, side, everything, out)
 
 
 def write_suites(listed: Catalogue, wanted: params.Render, folder: Path, home: Path) -> list[Asked]:
@@ -122,7 +123,12 @@ def preview(
     guards.known("task", [task] if task else [], {one.name for one in listed.tasks})
     pools = pools_before_decontamination(listed, everything)
     for record in sorted(listed.records(first_of(listed, task, number)), key=lambda record: record.task):
-        shown = rendering.example(record, bank, everything.render, pools.get((record.cluster, record.task), []))
+        try:
+            shown = rendering.example(record, bank, everything.render, pools.get((record.cluster, record.task), []))
+        except UserError as error:
+            console.console.rule(f"[bold]{record.cluster} / {record.task}[/] · not shown")
+            console.console.print(str(error), markup=False, style="red")
+            continue
         console.console.rule(f"[bold]{shown.cluster} / {shown.task}[/] · {shown.template} ({shown.kind})")
         if shown.system:
             console.console.print(shown.system, markup=False, style="dim")
@@ -146,8 +152,20 @@ def first_of(listed: Catalogue, task: str | None, number: int) -> Mask:
     return listed.first(named[listed.task], np.full(len(listed.tasks), number))
 
 
+def untrained(listed: Catalogue, side: holdout.Side, everything: params.Params) -> dict[str, str]:
+    """The sources to train on of which the hold-out leaves nothing, and why."""
+    found = {}
+    for name in (name for name, source in everything.ingest.sources.items() if source.train):
+        own = listed.of_sources([name])
+        if (own <= side.held).all() and own.any():
+            clusters = sorted({task.cluster for task in listed.tasks_of(own)})
+            reasons = ", ".join(f"{one} (by {side.excluded[one]})" for one in clusters)
+            found[name] = f"none of its {own.sum():,} records is trained on: all are of clusters held out, {reasons}"
+    return found
+
+
 def _summarise(
-    told: Mapping[str, Any], listed: Catalogue, side: holdout.Side, wanted: params.Render, out: Path
+    told: Mapping[str, Any], listed: Catalogue, side: holdout.Side, everything: params.Params, out: Path
 ) -> None:
     rows: dict[str, object] = {
         "examples": f"{told['got']:,} of {told['asked']:,} asked for",
@@ -157,9 +175,10 @@ def _summarise(
         rows["warning"] = "fewer records than asked for may be trained on: add sources, or lower render.examples"
     rows |= {f"  {cluster}": count for cluster, count in told["clusters"].items()}
     rows |= {name: told[name] for name in ("validation", "duplicates", "contaminated")}
+    rows |= {f"source {name}": told for name, told in untrained(listed, side, everything).items()}
     for name, held in sorted(side.excluded.items()):
         count = f"{int(listed.of_clusters([name]).sum()):,} records"
-        if name in wanted.held_out:
+        if name in everything.render.held_out:
             rows[f"held out: {name}"] = count
         else:
             rows[f"dropped: {name}"] = f"{count}, related to {held}"

@@ -53,9 +53,13 @@ def excluded(tasks: list[Task], wanted: Render) -> dict[str, str]:
     Raises UserError for a name that no record has, and where the list of held-out tasks cannot be used.
     """
     clusters = {task.cluster for task in tasks}
-    guards.known("render.held_out", wanted.held_out, clusters)
-    guards.known("render.related", {name for names in wanted.related.values() for name in names}, clusters)
-    guards.known("render.weights", wanted.weights, {name for task in tasks for name in task})
+    guards.all_known(
+        [
+            ("render.held_out", wanted.held_out, clusters),
+            ("render.related", {name for names in wanted.related.values() for name in names}, clusters),
+            ("render.weights", wanted.weights, {name for task in tasks for name in task}),
+        ]
+    )
     listed = held_out_tasks(wanted.held_out_tasks) if wanted.held_out_tasks else {}
     by_task = {task.cluster: listed[plain(task.name)] for task in tasks if plain(task.name) in listed}
     if listed and not by_task:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tasks import console, errors, outputs, params
-from tasks.report import card, compare, data_card, page, story, web
+from tasks.report import card, compare, data_card, page, samples, story, web
 from tasks.report.compare import Comparison
 from tasks.report.story import Places, Story
 
@@ -54,10 +54,12 @@ def compare_two(
     contamination: Path = Path("data/render/contamination"),
 ) -> None:
     """Compare any two models on the suites of params.yaml, document by document."""
-    suites = [benchmarks / suite for suite in params.load().evaluate.suites]
-    pairs = [pair for suite in suites for pair in compare.pairs(before, after, suite)]
+    suites = params.load().evaluate.suites
+    for folder in (before, after):
+        samples.check(folder, suites)
+    pairs = [pair for suite in suites for pair in compare.pairs(before, after, benchmarks / suite)]
     found = compare.compare(pairs, benchmarks, contamination / "marks.json")
-    console.console.print(page.table(found, (before.name, after.name)), markup=False, soft_wrap=True)
+    console.console.print(page.table(found, compare.called(before, after)), markup=False, soft_wrap=True)
 
 
 def write(folder: Path, told: Story) -> None:

@@ -120,12 +120,20 @@ def pairs(base: Path, tuned: Path, suite: Path) -> Iterator[Paired]:
     for place in sorted(before.keys() | after.keys()):
         benchmark, measure = place
         if before.get(place, {}).keys() != after.get(place, {}).keys():
-            names = f"{base.name} and {tuned.name}"
+            names = " and ".join(called(base, tuned))
             raise UserError(f"{tuned / suite.name}: {names} have other documents in {benchmark}; {_REMEDY}")
         keys = sorted(before[place])
         one, other = (np.array([scores[place][key] for key in keys]) for scores in (before, after))
         groups = np.array(samples.groups(keys, known))
         yield Paired(suite.name, *samples.asked(benchmark, suite.name), measure, keys, one, other, groups)
+
+
+def called(one: Path, other: Path) -> tuple[str, str]:
+    """Short names of two models' folders: the ends of their paths, as long as it takes to tell them apart."""
+    ends = [path.resolve().parts for path in (one, other)]
+    sizes = range(1, 1 + max(map(len, ends)))
+    length = next((size for size in sizes if ends[0][-size:] != ends[1][-size:]), 1)
+    return str(Path(*ends[0][-length:])), str(Path(*ends[1][-length:]))
 
 
 def compare(paired: Iterable[Paired], benchmarks: Path, marks: Path) -> list[Comparison]:

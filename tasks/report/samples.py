@@ -83,17 +83,28 @@ def meaning(measure: str) -> str:
     return NAMES[measure][1] if measure in NAMES else ""
 
 
+def check(folder: Path, suites: Iterable[str]) -> None:
+    """That a folder holds a model's results on these suites. Raises UserError that says what such a folder is."""
+    missing = [suite for suite in suites if not (folder / suite / "samples.jsonl").is_file()]
+    if missing:
+        raise UserError(
+            f"{folder}: holds no results on {', '.join(missing)}: name a folder in which each suite of params.yaml has"
+            " a folder with samples.jsonl, as reports/evaluate/tuned is once evaluated"
+            " (python -m tasks.evaluate run MODEL SUITE)"
+        )
+
+
 def read_samples(folder: Path) -> list[Sample]:
     """The documents' results that evaluate wrote. Raises UserError where there are none."""
     path = folder / "samples.jsonl"
     if not path.is_file():
         raise UserError(f"{path}: no results yet; run: dvc repro evaluate")
-    return list(_lines(path))
+    return [_sample(place, row) for place, row in _lines(path)]
 
 
 def documents(suite: Path) -> dict[Key, Sample]:
     """The documents of a suite's benchmarks, with their prompt and choices, as far as render wrote them."""
-    rows = [row for path in sorted(suite.glob("*.jsonl")) for row in _lines(path)]
+    rows = [row for path in sorted(suite.glob("*.jsonl")) for _, row in _lines(path) if isinstance(row, dict)]
     return {(row["id"], row["template"]): row for row in rows if {"id", "template"} <= row.keys()}
 
 
@@ -110,7 +121,17 @@ def groups(keys: Iterable[Key], known: dict[Key, Sample]) -> list[int]:
     return [numbers.setdefault(name, len(numbers)) for name in names]
 
 
-def _lines(path: Path) -> Iterator[Any]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
+def _lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """The values of a file of JSON lines, each with its place. Raises UserError at a line that is none."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield f"{path}:{number}", json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{path}:{number}: no valid JSON ({error}): the file is damaged") from error
+
+
+def _sample(place: str, row: Any) -> Sample:
+    if not isinstance(row, dict) or not {"benchmark", "document"} <= row.keys():
+        raise UserError(f"{place}: no result of a document, which has `benchmark` and `document`: the file is damaged")
+    return row

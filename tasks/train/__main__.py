@@ -16,7 +16,7 @@ from transformers import set_seed
 from tasks import attention, console, errors, guards, lineage, model, norm, outputs, params, tracking
 from tasks.errors import UserError
 from tasks.shards import Shards, read_shards
-from tasks.train import history, launch, linear, step, stopping, together, training
+from tasks.train import history, launch, linear, step, stopping, targets, together, training
 from tasks.train.checkpoints import Checkpoints
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -87,7 +87,11 @@ def prepared(base: Path, wanted: params.Params, packed: Shards) -> Any:
 
 
 def adapt(base: Any, lora: params.Lora) -> Any:
-    """The base model, frozen, under a fresh LoRA adapter in float32. Raises UserError where no layer is selected."""
+    """The base model, frozen, under a fresh LoRA adapter in float32.
+
+    Raises UserError where no layer is selected, or one is named that the model lacks.
+    """
+    targets.check(base, lora)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.r,

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tasks import guards
+from tasks import errors, guards
 from tasks.errors import UserError
 from tasks.ingest import files, licence
 from tasks.ingest.containers import json_array
@@ -72,6 +72,18 @@ def read(form: str, block: Block | None, origin: Origin) -> Iterator[Usable | Re
             yield Usable(row.place, _named(wanted.record(row, origin), row, origin))  # type: ignore[misc]
         except Unusable as fault:
             yield reject(origin, row.place, str(fault), row.value)
+
+
+def persons_are_named(form: str, origin: Origin) -> None:
+    """The field that says whose a row is can be found. Raises UserError where the first rows have no such field."""
+    if origin.person is None:
+        return
+    fields = {key for row in _first_rows(origin) for key in row} if FORMATS[form].read is None else set()
+    if origin.person not in fields:
+        raise UserError(
+            f"ingest.sources.{origin.name}.person: no row of {origin.path} has a field {origin.person};"
+            f" {errors.suggestion(origin.person, fields)}"
+        )
 
 
 def _rows(form: Format, block: Block, origin: Origin) -> Iterator[Row | Reject]:

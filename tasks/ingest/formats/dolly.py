@@ -15,4 +15,4 @@ def record(row: Row, origin: Origin) -> Record:
     return triple(row, origin, context="context", answer="response", **named)
 
 
-FORMAT = Format("dolly", (("instruction",), ("context",), ("response",)), record)
+FORMAT = Format("dolly", (("instruction",), ("context",), ("response",)), record, names_clusters=True)

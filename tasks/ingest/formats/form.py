@@ -23,6 +23,8 @@ class Format(NamedTuple):
     """The parts of a row that holds several records, each with a place of its own. May raise Unusable."""
     whole_file: bool = False
     """Whether a file may be one JSON object, which is then its only row."""
+    names_clusters: bool = False
+    """Whether a row may say itself of which cluster it is."""
     read: Callable[[Origin], Iterator[Usable | Reject]] | None = None
     """Reads the whole source by itself, for a form that is not rows in files."""
 

@@ -68,4 +68,4 @@ def _examples(examples: object) -> str:
     return "\n\n".join(shown)
 
 
-FORMAT = Format("superni", (("Definition",), ("Instances",)), record, every, whole_file=True)
+FORMAT = Format("superni", (("Definition",), ("Instances",)), record, every, whole_file=True, names_clusters=True)
