@@ -1,6 +1,6 @@
 """python -m infra.local up | down | status | backup | restore FOLDER: a team's servers on one machine, no containers.
 
-PostgreSQL (Debian: postgresql), Prefect, MLflow with a login, and a worker of the pool `local`, all on loopback. FOLDER
+PostgreSQL (Debian: postgresql), Prefect, MLflow with a login, and a worker of the pool `instructflow`, all on loopback. FOLDER
 holds all they know: postgres, artifacts, logs, the passwords (secrets.env) and what clients source (client.env).
 """
 

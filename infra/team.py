@@ -20,7 +20,7 @@ DATABASES = ("prefect", "mlflow")
 
 PORTS = {"POSTGRES_PORT": 5432, "PREFECT_PORT": 4200, "MLFLOW_PORT": 5000, "WORKER_PORT": 4201}
 ADMIN = "admin"
-POOL = "local"
+POOL = "instructflow"
 
 # Its address holds no password: that comes from PGPASSWORD, and where an address is logged nothing is lost.
 AUTH = """[mlflow]
