@@ -19,10 +19,10 @@ def optional(section: type[BaseModel]) -> Any:
     fields: dict[str, Any] = {}
     for name, field in section.model_fields.items():
         kind, own = field.annotation, copy.copy(field)
-        own.default, own.default_factory = None, None
+        own.default, own.default_factory = None, None  # not among the kind's values, so that the form asks for those
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             kind = optional(kind)
-        fields[name] = (kind | None, own)  # type: ignore[operator]
+        fields[name] = (kind, own)
     config = ConfigDict(extra="forbid", protected_namespaces=())
     return create_model(section.__name__, __config__=config, __doc__=section.__doc__, **fields)
 

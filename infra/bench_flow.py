@@ -8,7 +8,6 @@ Writes build/bench/flow.json.
 import re
 import shutil
 import statistics
-import subprocess
 import sys
 import time
 from datetime import datetime
@@ -19,7 +18,7 @@ import typer
 from infra.turns import ROOT
 from tasks import errors, outputs
 from tasks.errors import UserError
-from tests.checkout import Checkout
+from tests.checkout import Checkout, clone
 from tests.deployment import Deployed, deployed
 
 RESULT = ROOT / "build" / "bench" / "flow.json"
@@ -54,10 +53,7 @@ def main(rounds: Annotated[int, typer.Option(help="Turns of each with nothing ne
 
 def quick() -> Checkout:
     """A clone of this tree's commit at the size of `make quick`."""
-    made = Checkout(HOME / "tree")
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(made.root)], check=True)
-    made.run("git", "config", "user.name", "bench")
-    made.run("git", "config", "user.email", "bench@localhost")
+    made = clone(HOME / "tree")
     made.run(sys.executable, "-m", "tasks.params", "merge", "infra/quick.yaml")
     made.commit("quick")
     return made

@@ -1,7 +1,7 @@
 """python -m infra.local up | down | status | backup | restore FOLDER: a team's servers on one machine, no containers.
 
-PostgreSQL (Debian: postgresql), Prefect, MLflow with a login, and a worker of the pool `instructflow`, all on loopback. FOLDER
-holds all they know: postgres, artifacts, logs, the passwords (secrets.env) and what clients source (client.env).
+PostgreSQL (Debian: postgresql), Prefect, MLflow with a login, and a worker of the pool `instructflow`, all on loopback.
+FOLDER holds all they know: postgres, artifacts, logs, the passwords (secrets.env) and what clients source (client.env).
 """
 
 from pathlib import Path

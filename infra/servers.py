@@ -165,7 +165,8 @@ def integer(name: str, default: int) -> int:
 def prefect(port: int, log: Path, environment: Mapping[str, str]) -> Server:
     """A Prefect server."""
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
-    return Server("prefect", command, port, "/api/health", log, environment)
+    page = {"PREFECT_UI_API_URL": f"http://{HOST}:{port}/api"}  # else its page asks at the usual port
+    return Server("prefect", command, port, "/api/health", log, {**page, **environment})
 
 
 def mlflow(port: int, log: Path, artifacts: Path, environment: Mapping[str, str], *options: str) -> Server:

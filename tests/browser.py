@@ -7,6 +7,7 @@ import base64
 import itertools
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,9 +61,10 @@ class Browser:
             "Emulation.setEmulatedMedia", media="screen", features=[{"name": "prefers-color-scheme", "value": scheme}]
         )
 
-    def open(self, page: Path) -> None:
-        """Open a file, and wait until it is there."""
-        self.call("Page.navigate", url=page.resolve().as_uri())
+    def open(self, page: Path | str) -> None:
+        """Open a file, or an address, and wait until it is there."""
+        self.events.clear()
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._read())
 
@@ -71,6 +73,24 @@ class Browser:
         done = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in done, done
         return done["result"].get("value")
+
+    def until(self, script: str, seconds: float = 60) -> Any:
+        """The value of a script's expression, once it is true in JavaScript's sense."""
+        end = time.monotonic() + seconds
+        while not (value := self.ask(script)):
+            assert time.monotonic() < end, (
+                f"{script} is {value!r} after {seconds:.0f} s; the page: {self.text()[-2000:]}"
+            )
+            time.sleep(0.5)
+        return value
+
+    def text(self) -> str:
+        """What can be read on the page."""
+        return str(self.ask("document.body.innerText"))
+
+    def screen(self, path: Path) -> None:
+        """What a screen shows of the page, as a PNG."""
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
     def picture(self, path: Path) -> None:
         """The whole page as a PNG."""

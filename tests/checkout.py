@@ -16,7 +16,7 @@ from tests.project import PARTS, small_params
 
 @dataclass(frozen=True)
 class Checkout:
-    """A copy of the repository with a small starter mixture and a tiny model."""
+    """A copy of the repository, most often with a small starter mixture and a tiny model."""
 
     root: Path
 
@@ -53,6 +53,15 @@ class Checkout:
         """The registered versions."""
         client = MlflowClient(f"sqlite:///{self.root / 'mlflow.db'}")
         return [str(version.version) for version in client.search_model_versions("name = 'instructflow'")]
+
+
+def clone(root: Path) -> Checkout:
+    """A clone of this tree's commit, whole and with nothing that git does not hold."""
+    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(root)], check=True)
+    made = Checkout(root)
+    for words in ("remote remove origin", "config user.name a", "config user.email a@example.org"):
+        made.run("git", *words.split())
+    return made
 
 
 def outside() -> dict[str, str]:

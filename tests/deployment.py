@@ -64,15 +64,15 @@ def deployed(made: Checkout, home: Path) -> Iterator[Deployed]:
     """Deploy what prefect.yaml of the checkout says, and run it for as long as the block runs."""
     with prefect_server.started(home) as address:
         made.run("bash", "infra/deploy.sh", PREFECT_API_URL=address)
-        with working(made, address) as worker:
+        with working(made, PREFECT_API_URL=address) as worker:
             yield Deployed(made, address, worker)
 
 
 @contextmanager
-def working(made: Checkout, address: str) -> Iterator[subprocess.Popen[bytes]]:
+def working(made: Checkout, **addresses: str) -> Iterator[subprocess.Popen[bytes]]:
     """A worker in the checkout, which logs to worker.log in the folder above."""
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "instructflow", "--type", "process"]
-    environment = {**outside(), "PREFECT_API_URL": address, "PREFECT_WORKER_QUERY_SECONDS": "0.5"}
+    environment = {**outside(), **addresses, "PREFECT_WORKER_QUERY_SECONDS": "0.5"}
     with (made.root.parent / "worker.log").open("ab") as log:
         process = subprocess.Popen(
             command, cwd=made.root, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True

@@ -8,7 +8,6 @@ What is done stands in build/soak/month.json, from which a soak that was broken 
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from mlflow import MlflowClient
 
 from tasks import outputs
 from tasks.promote import moves
-from tests.checkout import Checkout
+from tests.checkout import Checkout, clone
 from tests.data_fixtures import ROOT
 from tests.deployment import Deployed, deployed
 
@@ -72,13 +71,10 @@ NEW = {1, *(day for day, event in EVENTS.items() if event in (more_data, other_v
 
 def tree(folder: Path) -> Checkout:
     """A clone of this tree's commit at a small size, with a source that git does not hold."""
-    made = Checkout(folder)
     if (folder / "mine.jsonl").is_file():
-        return made
+        return Checkout(folder)
     shutil.rmtree(folder, ignore_errors=True)
-    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(folder)], check=True)
-    for words in ("remote remove origin", "config user.name soak", "config user.email soak@localhost"):
-        made.run("git", *words.split())
+    made = clone(folder)
     values = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
     for section, changes in SMALL.items():
         values.setdefault(section, {}).update(changes)
