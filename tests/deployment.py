@@ -26,8 +26,10 @@ class Deployed:
     worker: subprocess.Popen[bytes]
 
     def post(self, path: str, **sent: Any) -> httpx.Response:
-        """What the server says to a request."""
-        return httpx.post(f"{self.address}/{path}", json=sent, timeout=60)
+        """What the server says to a request, once its data base is not busy with another."""
+        while (answer := httpx.post(f"{self.address}/{path}", json=sent, timeout=60)).status_code == 503:
+            time.sleep(1)
+        return answer
 
     def deployment(self, name: str) -> dict[str, Any]:
         """A deployment as the server has it."""
