@@ -6,6 +6,7 @@ killed goes on, and what has not changed is not computed.
 
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -121,6 +122,19 @@ def alone(kind: str, say: Callable[[str], None]) -> Iterator[Path]:
             yield folder
 
 
+@contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """Work in the checkout, whose stages write to the registry of the user's repository."""
+    before = Path.cwd()
+    os.environ[settings.HOME] = str(settings.ROOT)
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+        del os.environ[settings.HOME]
+
+
 def newest_commit(say: Callable[[str], None]) -> str:
     """The commit to run: the newest of the branch that the user's one follows, or the user's own where it follows none.
 
@@ -154,9 +168,9 @@ def bring_data(folder: Path) -> None:
     for name in git("ls-files", "*.dvc", cwd=folder).splitlines():
         tracked = sheets.read(folder / name)
         if tracked.get("deps"):
-            run(["dvc", "update", "--quiet", name], folder)
+            run(["dvc", "update", name], folder)
         elif not all((folder / name).with_name(out["path"]).exists() for out in tracked["outs"]):
-            run(["dvc", "pull", "--quiet", name], folder)
+            run(["dvc", "pull", name], folder)
 
 
 def check_disk(least: float) -> None:
@@ -171,7 +185,7 @@ def push(folder: Path) -> bool:
     with Repo(str(folder)) as repo:
         if not repo.config["core"].get("remote"):
             return False
-    run(["dvc", "push", "--quiet"], folder)
+    run(["dvc", "push"], folder)
     return True
 
 
@@ -179,26 +193,17 @@ def prune(keep: int, kept: Collection[str]) -> str:
     """Drop the oldest results and what only they need; what was dropped.
 
     The newest `keep` branches stay, and those of the fingerprints that begin with one of `kept`. From DVC's cache goes
-    what no commit of any branch, no experiment and no checkout names; nothing while another checkout is at work.
+    what no commit of any branch, no experiment and no checkout names; nothing while another flow uses the cache.
     """
     branches = git("for-each-ref", "--sort=-refname", "--format=%(refname:short)", f"refs/heads/{RUNS}").splitlines()
     old = [name for name in branches[keep:] if name.rpartition("-")[2] not in kept]
     if not old:
         return ""
     git("branch", "--quiet", "-D", *old)
-    trees = [line.removeprefix("worktree ") for line in git("worktree", "list", "--porcelain").splitlines()]
-    projects = [tree for tree in trees if Path(tree, "dvc.yaml").is_file()]
-    run(
-        [
-            "dvc",
-            "gc",
-            "--quiet",
-            "--force",
-            "--workspace",
-            "--all-commits",
-            "--all-experiments",
-            "--projects",
-            *projects,
-        ]
-    )
-    return f"{len(old)} results dropped, with what only they needed of DVC's cache"
+    with processes.cache_for_itself() as is_free:
+        if is_free:
+            trees = [line.removeprefix("worktree ") for line in git("worktree", "list", "--porcelain").splitlines()]
+            others = [tree for tree in trees[1:] if Path(tree, "dvc.yaml").is_file()]
+            scope = ["--workspace", "--all-commits", "--all-experiments", *(["--projects", *others] if others else [])]
+            run(["dvc", "gc", "--force", *scope])
+    return f"{len(old)} results dropped" + ", with what only they needed of DVC's cache" * is_free

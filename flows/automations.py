@@ -18,14 +18,12 @@ from prefect.client.schemas.objects import StateType
 from prefect.events import actions
 from prefect.events.schemas.automations import EventTrigger, Posture
 
+from flows.evaluate import FALLEN
 from flows.retrain import EVENT
 from tasks import errors
 
 CHANGED = "instructflow.source.changed"
 """The event that a watcher or a webhook sends when data changed: `prefect events emit` does."""
-
-FALLEN = "instructflow.scores.fallen"
-"""The event of an evaluation in which the champion scored worse than when it was registered."""
 
 SILENT = timedelta(minutes=10)
 """A run sends a heartbeat every three minutes; so long without one, it is dead."""

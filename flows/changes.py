@@ -33,6 +33,10 @@ else:
     Changes = optional(Params)
 
 
+NONE = Changes()
+"""The values of params.yaml as they are."""
+
+
 def told(changes: Changes) -> dict[str, Any]:
     """The values that are given, section by section."""
     return changes.model_dump(mode="json", by_alias=True, exclude_unset=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from tasks import locations, outputs, params
+from tasks import locations, outputs, params, sheets
 from tasks.errors import UserError
 
 
@@ -61,8 +61,10 @@ class Checkout:
             git("checkout", "--quiet", "--force", "--detach", self.commit, cwd=self.folder)
             if kept is not None:
                 lock.write_bytes(kept)
-        with outputs.whole(self.folder / "params.yaml") as scratch:
-            scratch.write_text(yaml.safe_dump(self.values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        path = self.folder / "params.yaml"
+        if sheets.read(path) != self.values:
+            with outputs.whole(path) as scratch:
+                scratch.write_text(yaml.safe_dump(self.values, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def run(command: list[str], cwd: Path = Path()) -> str:

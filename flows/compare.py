@@ -14,10 +14,13 @@ from typing import Annotated, Any
 import typer
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
+from prefect.states import Cancelled, Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import experiments, pipeline, processes
+from flows import attempts, experiments, pipeline, processes
+from flows.checkouts import git
 from flows.experiments import Experiment
 from tasks import errors, preflight, settings
 from tasks.errors import UserError
@@ -78,6 +81,27 @@ def compute(experiment: Experiment, place: str, api: str) -> None:
                 logger.info(told[1])
         experiment.keep()
     logger.info(f"kept as the experiment {experiment.run.name} after {time.monotonic() - started:.0f} s")
+
+
+@flow(name="grid", description="The variants of a grid of this tree's commit, in a checkout of its own.")
+def of_commit(grid: str = str(SMALL)) -> State[Any]:
+    """Compare the variants of a grid.
+
+    Args:
+        grid: A grid file of the commit.
+    """
+    logger = get_run_logger()
+    try:
+        with attempts.alone("compare", logger.info) as folder:
+            made = attempts.ready(folder, git("rev-parse", "HEAD"), {})
+            page = Path("reports/compare") / Path(grid).stem / "answer.md"
+            with attempts.inside(made.folder):
+                pipeline.effect.with_options(name=grid, task_run_name=grid)(
+                    f"python -m flows.compare {grid}", str(page)
+                )
+    except attempts.Busy as busy:
+        return Cancelled(message=str(busy))
+    return Completed(message=f"{made.folder / page}")
 
 
 app = typer.Typer(help=__doc__, pretty_exceptions_enable=False)

@@ -50,7 +50,8 @@ def pipeline(side_by_side: int = 2) -> dict[str, str]:
     preflight.load()
     tracking.check_access()
     plan = graph.plan()
-    states = run_in_order(plan, side_by_side)
+    with processes.cache_in_use():
+        states = run_in_order(plan, side_by_side)
     failed = [stage.address for stage in plan.stages if not _succeeded(states, stage.address)]
     if failed:
         raise UserError(f"stages failed or were not reached: {', '.join(failed)}; their output is above")

@@ -46,6 +46,31 @@ def alone(folder: Path, say: Callable[[str], None]) -> Iterator[int]:
             HELD.remove(file.fileno())
 
 
+@contextmanager
+def cache_in_use() -> Iterator[None]:
+    """While the block runs, nobody prunes DVC's cache; so many flows as like may use it at once."""
+    with _cache_lock().open("w") as file:
+        fcntl.flock(file.fileno(), fcntl.LOCK_SH)
+        HELD.add(file.fileno())
+        try:
+            yield
+        finally:
+            HELD.remove(file.fileno())
+
+
+@contextmanager
+def cache_for_itself() -> Iterator[bool]:
+    """Whether no flow uses DVC's cache; while the block runs, none begins to."""
+    with _cache_lock().open("w") as file:
+        yield _locked(file.fileno())
+
+
+def _cache_lock() -> Path:
+    path = settings.home() / settings.BUILD / "cache.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def _locked(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,7 +118,7 @@ def run_pipeline(checkout: Experiment, api: str, lock: int) -> Iterator[str]:
         **os.environ,
         "PREFECT_API_URL": api,
         "DVC_EXP_NAME": checkout.run.name,
-        "DVC_ROOT": str(settings.ROOT),
+        "DVC_ROOT": str(settings.home()),
         "PYTHONUNBUFFERED": "1",
     }
     command = [sys.executable, "-m", "flows.pipeline"]

@@ -6,10 +6,8 @@ Scheduled runs: the pipeline in a checkout of its own, the gate, and the result 
 deployment is the same for a person: a run of the tree's commit with other values, begun by hand.
 """
 
-import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,15 +24,12 @@ from prefect.tasks import exponential_backoff
 
 from flows import attempts, changes, pipeline
 from flows.attempts import Attempt, Outcome
-from flows.changes import Changes
+from flows.changes import NONE, Changes
 from flows.checkouts import git
-from tasks import errors, settings
+from tasks import errors
 from tasks.errors import UserError
 
 NOTHING = "Nothing to do"
-
-NONE = Changes()
-"""The values of params.yaml as they are."""
 
 EVENT = "instructflow.run"
 """What events of ended runs begin with; `promoted`, `refused` or `unchanged` follows. Automations listen to them."""
@@ -104,24 +99,11 @@ def through(made: Attempt, side_by_side: int) -> Outcome:
     """Run the pipeline in the checkout, and keep what came of it."""
     (made.folder / attempts.DECISION).unlink(missing_ok=True)
     runner: Any = ThreadPoolTaskRunner(max_workers=side_by_side)
-    with inside(made.folder):
+    with attempts.inside(made.folder):
         pipeline.pipeline.with_options(task_runner=runner)(side_by_side)
     outcome = made.keep(datetime.now(UTC))
     made.remember(outcome)
     return outcome
-
-
-@contextmanager
-def inside(folder: Path) -> Iterator[None]:
-    """Work in the checkout, whose stages write to the registry of the user's repository."""
-    before = Path.cwd()
-    os.environ[settings.HOME] = str(settings.ROOT)
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
-        del os.environ[settings.HOME]
 
 
 def tell(outcome: Outcome) -> None:

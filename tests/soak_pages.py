@@ -28,7 +28,7 @@ DECAY = "0.05"
 FILL = """
 (() => {
   const name = [...document.querySelectorAll('label')].find(label => label.innerText.startsWith('Weight Decay'));
-  const field = document.getElementById(name.htmlFor);
+  const field = name.closest('.schema-form-property').querySelector('input');
   field.scrollIntoView({block: 'center'});
   Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(field, '%s');
   field.dispatchEvent(new Event('input', {bubbles: true}));

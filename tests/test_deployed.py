@@ -83,6 +83,15 @@ def test_new_code_is_retrained_on_and_a_person_s_values_stay_in_their_run(server
     assert (server.made.root / "params.yaml").read_text() == before
 
 
+def test_a_registered_version_is_evaluated_on_a_suite_beside_what_it_showed(server: Deployed) -> None:
+    run = server.whole("evaluation/evaluate", suite="inference", version="models:/instructflow/1")
+    assert run["state"]["type"] == "COMPLETED", run["state"]["message"]
+    assert (
+        "exact answer on 2 benchmarks: 0.000 (0.000 to 0.000) then, 0.000 (0.000 to 0.000) now"
+        in run["state"]["message"]
+    )
+
+
 def test_dead_runs_and_changed_data_have_automations(server: Deployed) -> None:
     found = {one["name"] for one in server.post("automations/filter").json()}
     assert {"instructflow: dead runs", "instructflow: retrain on changed data"} <= found

@@ -60,3 +60,11 @@ def test_a_server_that_refuses_the_credentials_or_is_not_there_is_told() -> None
         pipeline.check_access(address)
     with pytest.raises(UserError, match="no Prefect server answers there"):
         pipeline.check_access("http://127.0.0.1:9")
+
+
+def test_the_cache_is_pruned_only_while_nobody_uses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INSTRUCTFLOW_HOME", str(tmp_path))
+    with processes.cache_in_use(), processes.cache_in_use(), processes.cache_for_itself() as is_free:
+        assert not is_free
+    with processes.cache_for_itself() as is_free:
+        assert is_free

@@ -18,6 +18,7 @@ from tasks.errors import UserError
 from tasks.params import Gate
 from tasks.promote import __main__ as promote
 from tasks.promote import gate, moves
+from tasks.records import write_lines
 from tasks.report import samples
 from tasks.report.compare import Paired
 from tests import registered
@@ -200,6 +201,21 @@ def test_a_move_that_was_written_down_and_not_made_is_made(
     promote.run()
     assert aliases(client)["champion"] == "1"
     assert len(moves.log(client, NAME)) == 1
+
+
+@pytest.mark.parametrize(("now", "fallen"), [(POOR, True), ([1] * 40 + [0] * 20, False), (GOOD, False)])
+def test_a_version_has_fallen_where_fresh_documents_show_it(
+    client: MlflowClient, tmp_path: Path, now: list[int], fallen: bool
+) -> None:
+    version = add(client, rows(GOOD))
+    fresh = tmp_path / "build/version/results/inference"
+    fresh.mkdir(parents=True)
+    others = [row | {"document": f"fresh/{place}"} for place, row in enumerate(rows(now))]
+    write_lines(fresh / "samples.jsonl", others)
+    promote.beside_before(f"models:/{NAME}/{version}", "inference", fresh)
+    told = json.loads((tmp_path / "build/version/beside.json").read_text())
+    assert told["fallen"] is fallen
+    assert "exact answer on 1 benchmarks: 0.800 (" in told["told"]
 
 
 def test_two_candidates_at_once_are_judged_one_after_the_other(client: MlflowClient, tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""python -m tasks.promote run | rollback | log: may the newest version become the champion, and who it was so far."""
+"""python -m tasks.promote run | rollback | beside | log.
+
+May the newest version become the champion, who it was so far, and has a version fallen since.
+"""
 
 import json
 import tempfile
@@ -10,10 +13,11 @@ from mlflow import MlflowClient
 
 from tasks import errors, locks, outputs, params, settings, tracking
 from tasks.errors import UserError
-from tasks.promote import decision, evidence, facts, gate, moves
+from tasks.promote import decision, drop, evidence, facts, gate, moves
 from tasks.promote.gate import Check, Decision
 from tasks.register import stored
 from tasks.register.registry import CANDIDATE
+from tasks.report import samples
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -67,6 +71,27 @@ def rollback(why: Annotated[str, typer.Option(help="The reason, for the log.")] 
         newest(client, name)
         move = moves.roll_back(client, name, why)
     print(f"champion of {name}: version {move.after} again, not {move.before}")
+
+
+@app.command("beside")
+def beside_before(
+    address: Annotated[str, typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS", metavar="VERSION")],
+    suite: Annotated[str, typer.Argument(help="The suite that was evaluated.")],
+    results: Annotated[Path, typer.Argument(help="The folder with its new results.")],
+) -> None:
+    """Tell whether a version has fallen on a suite since it was registered; beside.json and .md go beside RESULTS."""
+    client, wanted = tracking.client(), params.load()
+    with tempfile.TemporaryDirectory() as scratch:
+        own = evidence.read(client, stored.resolve(client, address), Path(scratch))
+        known = own is not None and suite in own.suites
+        found = list(drop.beside(wanted.gate, own.folder / "tuned" / suite, results)) if own and known else []
+    lines = [f"{samples.spoken(item.measure)} on {item.benchmarks} benchmarks: {item}" for item in found]
+    told = "; ".join(lines) or f"{address} was not evaluated on {suite} before"
+    home = results.parent.parent
+    outputs.write_json(home / "beside.json", {"fallen": any(item.fallen for item in found), "told": told})
+    heading = f"# {address} on {suite}\n\n"
+    (home / "beside.md").write_text(heading + "".join(f"- {line}\n" for line in lines or [told]), encoding="utf-8")
+    print(told)
 
 
 @app.command("log")

@@ -1,9 +1,10 @@
-"""python -m tasks.register run | ensure | verify | reproduce | diff | export | trained-on.
+"""python -m tasks.register run | ensure | verify | reproduce | diff | get | export | trained-on.
 
 The trained model as a version in MLflow, what it was made from, and whether that still holds.
 """
 
 import json
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -128,6 +129,17 @@ def differ(before: Address, after: Address) -> None:
         found = list(difference.of(api, *versions))
     told = {f"{item.kind}  {item.name}": f"{item.before} -> {item.after}" for item in found}
     console.summary(f"{before} against {after}", told or {"nothing": "they are the same"})
+
+
+@app.command("get")
+def get(address: Address, out: Annotated[Path, typer.Argument(help="The folder to write.")]) -> None:
+    """Write a version's base and adapter as the folders that `python -m tasks.evaluate run --models` takes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        version = stored.read(tracking.client(), address, Path(scratch) / "version")
+        with outputs.whole_folder(out) as folder:
+            shutil.copytree(version.base(Path(scratch)), folder / BASE.name)
+            shutil.copytree(version.adapter, folder / ADAPTER.name)
+    print(f"{address}: {out / BASE.name} and {out / ADAPTER.name}")
 
 
 @app.command("export")
