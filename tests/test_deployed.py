@@ -44,6 +44,13 @@ def test_the_user_s_tree_is_left_alone_and_the_version_is_in_its_registry(server
     assert server.made.versions() == ["1"]
 
 
+def test_its_adapter_is_made_again_with_the_same_bytes(server: Deployed) -> None:
+    told = server.made.run(sys.executable, "-m", "tasks.register", "reproduce", "models:/instructflow/1")
+    assert "Running stage 'train'" in told
+    assert "NOT EQUAL" not in told
+    assert not (server.made.root / "build/reproduce").exists()
+
+
 def test_nothing_new_ends_within_seconds_with_the_reason(server: Deployed) -> None:
     run = server.whole("retrain/retrain")
     assert run["state"]["name"] == "Nothing to do"

@@ -1,55 +1,39 @@
-"""A version's adapter is made again from its commit alone."""
+"""What keeps a version from being made again is told before the minutes are spent; tests/test_deployed.py makes one."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
+from tasks import outputs, params
 from tasks.errors import UserError
 from tasks.register import __main__ as register
 from tasks.register import reproduce
-from tests.checkout import Checkout, checkout
-from tests.project import Project, small_params
+from tests.data_fixtures import sections
+from tests.project import Project
 
 VERSION = "models:/instructflow/1"
 
 
-@pytest.fixture(scope="module")
-def registered(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout with a version of a commit that was changed since, with a source that git does not hold."""
-    made = checkout(tmp_path_factory.mktemp("reproduce") / "tree", project.root / "tiny")
-    (made.root / "tasks/ingest/starter").rename(made.root / "mine")
-    with (made.root / ".gitignore").open("a") as ignored:
-        ignored.write("/mine\n")
-    made.change(
-        "ingest",
-        "sources",
-        {"starter": small_params(project.root / "tiny", Path("mine"))["ingest"]["sources"]["starter"]},
-    )
-    made.commit("one")
-    made.change("render", "examples", 16)
-    made.flow()
-    return made
+@pytest.fixture
+def wanted(tmp_path: Path) -> params.Params:
+    """Params with a source beside what git holds."""
+    (tmp_path / "mine.jsonl").write_text("{}")
+    sources = {"sources": {"mine": {"path": "mine.jsonl"}}}
+    return params.check(sections(ingest=sources), Path("params.yaml"))
 
 
-def again(made: Checkout) -> str:
-    return made.run(sys.executable, "-m", "tasks.register", "reproduce", VERSION)
+def test_a_source_that_was_changed_since_is_told_before_anything_runs(tmp_path: Path, wanted: params.Params) -> None:
+    recorded = {"mine": outputs.digest_path(tmp_path / "mine.jsonl")}
+    reproduce.check_sources(wanted, recorded, tmp_path)
+    (tmp_path / "mine.jsonl").write_text("{} ")
+    with pytest.raises(UserError, match="not what the version was made from any more"):
+        reproduce.check_sources(wanted, recorded, tmp_path)
 
 
-def test_the_adapter_is_made_again_with_the_same_bytes(registered: Checkout) -> None:
-    told = again(registered)
-    assert "Running stage 'train'" in told
-    assert "NOT EQUAL" not in told
-    assert not (registered.root / "build/reproduce").exists()
-
-
-def test_a_source_that_was_changed_since_is_told_before_anything_runs(registered: Checkout) -> None:
-    file = next((registered.root / "mine/topic").glob("*.yaml"))
-    sound = file.read_text(encoding="utf-8")
-    file.write_text(f"{sound}# changed\n", encoding="utf-8")
-    with pytest.raises(AssertionError, match="not what the version was made from any more"):
-        again(registered)
-    file.write_text(sound, encoding="utf-8")
+def test_a_source_that_is_gone_is_told(tmp_path: Path, wanted: params.Params) -> None:
+    (tmp_path / "mine.jsonl").unlink()
+    with pytest.raises(UserError, match=r"ingest\.sources\.mine\.path: mine.jsonl is not here"):
+        reproduce.check_sources(wanted, {"mine": ""}, tmp_path)
 
 
 def test_an_adapter_that_comes_out_otherwise_is_told(
