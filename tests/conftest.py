@@ -14,7 +14,18 @@ from tests import course, debian, tiny
 from tests.course import Course
 from tests.project import Project, make
 
-SLOWEST = ["pipeline", "compare", "versioning", "resume", "launch", "control", "servers", "models", "register"]
+SLOWEST = [
+    "deployed",
+    "pipeline",
+    "compare",
+    "servers",
+    "versioning",
+    "resume",
+    "launch",
+    "control",
+    "models",
+    "register",
+]
 """Test files that take longest: they begin first, so that no worker has a long one left when the other is done."""
 
 # A worker may wait longer for a processor than hypothesis lets one input take.
