@@ -62,6 +62,7 @@ def make_version(candidate: Candidate, run: tracking.TrainingRun) -> ModelVersio
         run.id,
         tags=tags(candidate),
         description=description(candidate.report / "report.md"),
+        model_id=model.model_id,  # a server asks for it
     )
 
 
