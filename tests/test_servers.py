@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -25,8 +26,11 @@ from infra import backup, credentials, local, servers, team
 from infra.postgres import Postgres
 from infra.team import Team
 from tasks.errors import UserError
+from tasks.promote import __main__ as promote
+from tasks.register import __main__ as register
 from tests.checkout import outside
 from tests.data_fixtures import ROOT
+from tests.project import Project
 
 README = (ROOT / "infra/README.md").read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "infra/compose.yaml").read_text(encoding="utf-8"))
@@ -84,6 +88,22 @@ def test_a_page_answers_at_the_printed_address(addresses: dict[str, str], page: 
 def test_a_page_is_on_loopback_alone(addresses: dict[str, str], page: str) -> None:
     assert addresses[page].startswith("http://127.0.0.1:")
     assert owners(int(addresses[page].rsplit(":", 1)[1])) == {"0100007F"}
+
+
+def test_a_version_is_registered_judged_verified_and_loaded_through_the_server(
+    addresses: dict[str, str], in_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", addresses["MLflow"])
+    register.ensure()
+    register.ensure()
+    client = MlflowClient(addresses["MLflow"])
+    [version] = client.search_model_versions("name = 'instructflow'")
+    promote.run()
+    assert client.get_model_version("instructflow", version.version).tags[promote.DECISION] == "refused"
+    register.check("models:/instructflow@candidate")
+    mlflow.set_tracking_uri(addresses["MLflow"])
+    model = mlflow.pyfunc.load_model("models:/instructflow@candidate")
+    assert len(model.predict([{"instruction": "Say it."}], params={"max_new_tokens": 2})) == 1
 
 
 def test_a_termination_ends_both(one: subprocess.Popen[str], addresses: dict[str, str]) -> None:
