@@ -79,7 +79,7 @@ def look_at_prefect(browser: Browser, page: str, server: Deployed, run: str) -> 
     [inner] = server.post("flow_runs/filter", flows={"name": {"any_": ["pipeline"]}}).json()
     browser.open(f"{page}/runs/flow-run/{inner['id']}")
     browser.until("document.body.innerText.includes('Completed')")
-    browser.until("document.querySelector('canvas')")
+    browser.until("!!document.querySelector('canvas')")
     browser.until("document.body.innerText.includes('Running stage')", 120)
     browser.ask("new Promise(done => setTimeout(done, 5000))")
     browser.screen(HOME / "prefect.png")
