@@ -72,19 +72,14 @@ def test_a_wrong_value_begins_no_run(server: Deployed, values: dict[str, object]
     assert said in answer.text
 
 
-def test_of_two_at_the_same_moment_one_is_cancelled_and_says_so(server: Deployed) -> None:
-    first = server.begin("retrain/retrain", again=True)
-    second = server.ended(server.begin("retrain/retrain", again=True))
-    assert second["state"]["type"] == "CANCELLED"
-    assert server.ended(first)["state"]["type"] == "COMPLETED"
-
-
-def test_new_code_is_retrained_on_and_a_person_s_values_stay_in_their_run(server: Deployed) -> None:
+def test_new_code_is_trained_on_once_and_a_person_s_values_stay_in_their_run(server: Deployed) -> None:
     server.made.change("render", "examples", 20)
     server.made.commit("fewer examples")
     before = (server.made.root / "params.yaml").read_text()
-    run = server.whole("retrain/retrain", values={"train": {"weight_decay": 0.1}})
-    assert run["state"]["name"] in ("Promoted", "Refused"), run["state"]["message"]
+    both = [server.begin("retrain/retrain", values={"train": {"weight_decay": 0.1}}) for _ in range(2)]
+    states = sorted((server.ended(run)["state"] for run in both), key=lambda state: str(state["type"]))
+    assert [state["type"] for state in states] == ["CANCELLED", "COMPLETED"]  # of two at the same moment
+    assert states[1]["name"] in ("Promoted", "Refused"), states[1]["message"]
     own = yaml.safe_load(server.made.run("git", "show", f"{results(server)[-1]}:params.yaml"))
     assert (own["render"]["examples"], own["train"]["weight_decay"]) == (20, 0.1)
     assert (server.made.root / "params.yaml").read_text() == before
@@ -93,10 +88,7 @@ def test_new_code_is_retrained_on_and_a_person_s_values_stay_in_their_run(server
 def test_a_registered_version_is_evaluated_on_a_suite_beside_what_it_showed(server: Deployed) -> None:
     run = server.whole("evaluation/evaluate", suite="inference", version="models:/instructflow/1")
     assert run["state"]["type"] == "COMPLETED", run["state"]["message"]
-    assert (
-        "exact answer on 2 benchmarks: 0.000 (0.000 to 0.000) then, 0.000 (0.000 to 0.000) now"
-        in run["state"]["message"]
-    )
+    assert run["state"]["message"].startswith("exact answer on 4 benchmarks: 0.000 (0.000 to 0.000) then, 0.000")
 
 
 def test_dead_runs_and_changed_data_have_automations(server: Deployed) -> None:
