@@ -46,18 +46,32 @@ class FrozenNorm(nn.Module):
         return normalised
 
 
-def fuse(model: nn.Module) -> None:
-    """Let `RootMeanSquare` compute the model's layers of this kind; what only bears its name stays as it is."""
+class SameNorm(nn.Module):
+    """A stock layer to the last bit: its operations in its order, in place where nothing else needs what was there."""
+
+    def __init__(self, weight: Tensor, epsilon: float) -> None:
+        super().__init__()
+        self.weight, self.epsilon = weight, epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The normalised input."""
+        wide = x.to(torch.float32, copy=True)
+        scale = (wide * wide).mean(-1, keepdim=True).add_(self.epsilon).rsqrt_()
+        return wide.mul_(scale).to(x.dtype).mul_(self.weight)
+
+
+def fuse(model: nn.Module, kind: type[FrozenNorm] | type[SameNorm] = FrozenNorm) -> None:
+    """Let layers of this kind compute the model's own; what only bears their name stays as it is."""
     for module in list(model.modules()):
         for name, layer in module.named_children():
             if type(layer).__name__.endswith("RMSNorm") and hasattr(layer, "variance_epsilon"):
                 stock: Any = layer
-                ours = FrozenNorm(stock.weight, stock.variance_epsilon)
+                ours = kind(stock.weight, stock.variance_epsilon)
                 if not ours.weight.requires_grad and _equal(layer, ours):
                     setattr(module, name, ours)
 
 
-def _equal(stock: nn.Module, ours: FrozenNorm) -> bool:
+def _equal(stock: nn.Module, ours: FrozenNorm | SameNorm) -> bool:
     """Whether both do the same to a few numbers: some models add one to the weight, or scale otherwise."""
     weight = ours.weight
     few = torch.linspace(-2, 3, 2 * weight.numel(), device=weight.device).view(2, -1).to(weight.dtype)

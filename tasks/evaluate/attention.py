@@ -80,14 +80,27 @@ class Chains:
         if self.prefix:
             before = self.prefix[layer]
             key, value = torch.cat([before[0], key]), torch.cat([before[1], value])
-        out = torch.empty_like(query)
+        # (1, heads, rows, width), as the kernel wants them; cut and gathered a path at a time.
+        queries, keys, values = (one.transpose(0, 1)[None] for one in (query, key, value))
+        out = torch.empty_like(queries)
         for start, end, seen, later in self.chains:
-            rows, keys, values = (one.transpose(0, 1)[None] for one in (query[start:end], key[seen], value[seen]))
-            found = scaled_dot_product_attention(
-                rows, keys, values, attn_mask=later, is_causal=later is None, scale=1.0, enable_gqa=True
-            )
-            out[start:end] = found[0].transpose(0, 1)
-        return out
+            own = queries[:, :, start:end]
+            if isinstance(seen, slice):
+                found = scaled_dot_product_attention(
+                    own, keys[:, :, seen], values[:, :, seen], is_causal=True, scale=1.0, enable_gqa=True
+                )
+            else:
+                found = _behind(own, keys.index_select(2, seen), values.index_select(2, seen), later)
+            out[:, :, start:end] = found
+        return out[0].transpose(0, 1)
+
+
+def _behind(query: Tensor, key: Tensor, value: Tensor, later: Tensor | None) -> Tensor:
+    """The last rows of a path. Heads that share keys are rows of one, which spares the kernel copies of those."""
+    groups = query.shape[1] // key.shape[1]
+    together = query.reshape(1, key.shape[1], -1, query.shape[3])
+    mask = None if later is None else later.repeat(groups, 1)
+    return scaled_dot_product_attention(together, key, value, attn_mask=mask, scale=1.0).view_as(query)
 
 
 def _runs(parents: Sequence[int]) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lm_eval.models.huggingface import HFLM
 
-from tasks import console
+from tasks import console, norm
 from tasks.evaluate import generation, ranking
 from tasks.evaluate.attention import OtherAttentionError
 from tasks.evaluate.engine import Engine
@@ -25,7 +25,7 @@ class Scorer(HFLM):  # type: ignore[misc]
 
     def __init__(self, model: Any, tokenizer: Any, batch_size: int) -> None:
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, add_bos_token=False)
-        self.model.requires_grad_(False)
+        norm.fuse(self.model.requires_grad_(False), norm.SameNorm)
         self.engine = Engine(self.model, self.device)
         self.generated = 0
 
