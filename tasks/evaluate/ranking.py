@@ -1,5 +1,6 @@
 """Log-likelihoods of choices: whatever requests share is computed once, and logits only where a choice is predicted."""
 
+import itertools
 from collections.abc import Iterator
 from threading import Lock
 
@@ -12,6 +13,9 @@ from tasks.evaluate.layout import Question, batches, group
 
 CHUNK = 128
 """Rows whose logits are held together."""
+
+PART = 8
+"""Rows whose log-probabilities are held together: few enough to stay in the cache."""
 
 Answer = tuple[float, bool]
 """A choice's log-likelihood behind its context, and whether each of its tokens is the likeliest."""
@@ -68,12 +72,14 @@ def _told(engine: Engine, out: BaseModelOutput, asked: list[tuple[int, int]]) ->
     tokens = torch.tensor([token for _, token in asked])
     told, greedy = torch.empty(len(asked)), torch.empty(len(asked), dtype=torch.bool)
     for start in range(0, len(rows), CHUNK):
-        # The same sum as stock lm-eval's, whose rounding over a whole vocabulary is most of the difference in float32.
-        logs = engine.logits(out, rows[start : start + CHUNK]).log_softmax(1, dtype=torch.float32)
-        own = ((places >= start) & (places < start + CHUNK)).nonzero()[:, 0]
-        row, token = (places[own] - start).to(engine.device), tokens[own].to(engine.device)
-        told[own] = logs[row, token].cpu()
-        greedy[own] = (logs.argmax(1)[row] == token).cpu()
+        logits = engine.logits(out, rows[start : start + CHUNK])
+        for begin, part in zip(itertools.count(start, PART), logits.split(PART)):
+            # The same sum as stock lm-eval's, whose rounding over a vocabulary is most of the difference in float32.
+            logs = part.log_softmax(1, dtype=torch.float32)
+            own = ((places >= begin) & (places < begin + PART)).nonzero()[:, 0]
+            row, token = (places[own] - begin).to(engine.device), tokens[own].to(engine.device)
+            told[own] = logs[row, token].cpu()
+            greedy[own] = (logs.argmax(1)[row] == token).cpu()
     return list(zip(told.tolist(), greedy.tolist(), strict=True))
 
 
