@@ -4,9 +4,12 @@ import random
 from typing import Any
 
 import pytest
+import torch
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
+from tasks import norm
 from tasks.chat import Chat
 from tasks.errors import UserError
 from tasks.evaluate import layout, scorer
@@ -126,3 +129,10 @@ def test_batches_hold_every_question_once(requests: Requests) -> None:
     questions = layout.ask(requests, max_length=1024)
     batched = [question for batch in layout.batches(questions, 100) for question in batch]
     assert sorted(place for question in batched for place in question.places) == list(range(len(requests)))
+
+
+def test_the_norm_is_the_stock_one_s_to_the_last_bit() -> None:
+    stock = LlamaRMSNorm(48).bfloat16()
+    stock.weight.data.normal_(1, 0.1)
+    inputs = torch.randn(7, 48, dtype=torch.bfloat16)
+    assert torch.equal(norm.SameNorm(stock.weight, stock.variance_epsilon)(inputs), stock(inputs))

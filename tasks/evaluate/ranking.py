@@ -73,7 +73,7 @@ def _told(engine: Engine, out: BaseModelOutput, asked: list[tuple[int, int]]) ->
     told, greedy = torch.empty(len(asked)), torch.empty(len(asked), dtype=torch.bool)
     for start in range(0, len(rows), CHUNK):
         logits = engine.logits(out, rows[start : start + CHUNK])
-        for begin, part in zip(itertools.count(start, PART), logits.split(PART)):
+        for begin, part in zip(itertools.count(start, PART), torch.split(logits, PART), strict=False):
             # The same sum as stock lm-eval's, whose rounding over a vocabulary is most of the difference in float32.
             logs = part.log_softmax(1, dtype=torch.float32)
             own = ((places >= begin) & (places < begin + PART)).nonzero()[:, 0]
