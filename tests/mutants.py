@@ -171,7 +171,7 @@ MUTANTS = [
            "if not gradient < math.inf:", "test_guards.py::test_a_gradient_far_above_the_usual_one_is_stopped"),
     Mutant("a base model of other than numbers passes", "tasks/guards.py", "    if names:\n", "    if False:\n",
            "test_guards.py::test_a_base_model_that_holds_other_than_numbers_is_stopped"),
-    Mutant("choices see each other", "tasks/evaluate/attention.py", "row = parents[row]", "row -= 1",
+    Mutant("choices see each other", "tasks/evaluate/attention.py", "list[int](), parents[first]", "list[int](), first - 1",
            "test_scorer.py::test_scores_equal_those_of_lm_eval"),
     Mutant("a context sees what follows", "tasks/evaluate/attention.py", "is_causal=True", "is_causal=False",
            "test_scorer.py::test_scores_equal_those_of_lm_eval"),

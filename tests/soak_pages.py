@@ -75,8 +75,8 @@ def begin(browser: Browser, page: str, server: Deployed) -> str:
     return str(run["id"])
 
 
-def look_at_prefect(browser: Browser, page: str, server: Deployed, run: str) -> dict[str, bool]:
-    """What stands on the pages of the run and of its pipeline."""
+def look_at_prefect(browser: Browser, page: str, server: Deployed) -> dict[str, bool]:
+    """What stands on the pages of the run's pipeline and of its outcome."""
     [inner] = server.post("flow_runs/filter", flows={"name": {"any_": ["pipeline"]}}).json()
     browser.open(f"{page}/runs/flow-run/{inner['id']}")
     browser.until("document.body.innerText.includes('Completed')")
@@ -85,10 +85,10 @@ def look_at_prefect(browser: Browser, page: str, server: Deployed, run: str) -> 
     browser.ask("new Promise(done => setTimeout(done, 5000))")
     browser.screen(HOME / "prefect.png")
     logs = browser.text()
-    browser.open(f"{page}/runs/flow-run/{run}?tab=Artifacts")
-    browser.until("document.body.innerText.includes('outcome')")
+    browser.open(f"{page}/artifacts/key/outcome")
+    browser.until("document.body.innerText.includes('runs/')")
     browser.screen(HOME / "artifacts.png")
-    return {"logs tell of stages": "Running stage" in logs, "the outcome is an artefact": "outcome" in browser.text()}
+    return {"logs tell of stages": "Running stage" in logs, "the outcome is an artefact": "runs/" in browser.text()}
 
 
 def look_at_mlflow(browser: Browser, page: str) -> dict[str, bool]:
@@ -126,7 +126,7 @@ def main() -> None:
             print("begun from the form", flush=True)
             ended = server.ended(run, seconds=3600)
             found = {"ended": ended["state"]["type"] == "COMPLETED", "as": ended["state"]["name"]}
-            found |= look_at_prefect(browser, prefect, server, run) | look_at_mlflow(browser, mlflow)
+            found |= look_at_prefect(browser, prefect, server) | look_at_mlflow(browser, mlflow)
     Path(HOME / "pages.json").write_text(json.dumps(found, indent=2))
     print(json.dumps(found, indent=2))
     sys.exit(not all(found.values()))
