@@ -36,6 +36,15 @@ FILL = """
 })()
 """
 
+CURVES = """
+(() => {
+  const field = [...document.querySelectorAll('input')].find(one => one.placeholder.startsWith('Search'));
+  Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(field, 'loss|learning_rate|tokens_per');
+  field.dispatchEvent(new Event('input', {bubbles: true}));
+})()
+"""
+"""Ask MLflow's page for the curves of training; it begins with the scores, of which there are many."""
+
 PRESS = "[...document.querySelectorAll('button')].find(button => button.innerText.trim() === '%s').click()"
 
 
@@ -99,6 +108,8 @@ def look_at_mlflow(browser: Browser, page: str) -> dict[str, bool]:
     ).json()["runs"]
     place = f"{page}/#/experiments/1/runs/{found['info']['run_id']}"
     browser.open(f"{place}/model-metrics")
+    browser.until("[...document.querySelectorAll('input')].some(field => field.placeholder.startsWith('Search'))")
+    browser.ask(CURVES)
     browser.until("document.body.innerText.includes('learning_rate')")
     browser.ask("new Promise(done => setTimeout(done, 5000))")
     browser.screen(HOME / "mlflow.png")
