@@ -4,7 +4,6 @@ The user's tree and branch stay as they are. A checkout is used again by the nex
 killed goes on, and what has not changed is not computed.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -20,7 +19,7 @@ from dvc.repo import Repo
 
 from flows import graph, processes
 from flows.checkouts import Checkout, git, run
-from tasks import outputs, params, settings, sheets
+from tasks import locks, outputs, params, settings, sheets
 from tasks.errors import UserError
 from tasks.records import digest
 
@@ -114,10 +113,8 @@ def alone(kind: str, say: Callable[[str], None]) -> Iterator[Path]:
     folder = (settings.BUILD / RUNS / kind).absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{kind}.flow").open("w") as file:
-        try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Busy(f"another run of {kind} is under way") from error
+        if not locks.take(file.fileno()):
+            raise Busy(f"another run of {kind} is under way")
         with processes.alone(folder, say):
             yield folder
 

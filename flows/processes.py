@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from flows.experiments import Experiment
-from tasks import settings
+from tasks import locks, settings
 from tasks.errors import UserError
 
 _RUNNING: dict[str, subprocess.Popen[bytes]] = {}
@@ -33,7 +33,7 @@ def alone(folder: Path, say: Callable[[str], None]) -> Iterator[int]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{folder.name}.lock").open("w") as file:
         waited = False
-        while not _locked(file.fileno()):
+        while not locks.take(file.fileno()):
             if not waited:
                 say("an earlier flow's stage is still at work here; waiting for it")
             waited = True
@@ -62,21 +62,13 @@ def cache_in_use() -> Iterator[None]:
 def cache_for_itself() -> Iterator[bool]:
     """Whether no flow uses DVC's cache; while the block runs, none begins to."""
     with _cache_lock().open("w") as file:
-        yield _locked(file.fileno())
+        yield locks.take(file.fileno())
 
 
 def _cache_lock() -> Path:
     path = settings.home() / settings.BUILD / "cache.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextmanager

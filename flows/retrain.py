@@ -26,8 +26,10 @@ from flows import attempts, changes, pipeline
 from flows.attempts import Attempt, Outcome
 from flows.changes import NONE, Changes
 from flows.checkouts import git
-from tasks import errors
+from tasks import errors, params, tracking
 from tasks.errors import UserError
+from tasks.promote import moves
+from tasks.register import stored
 
 NOTHING = "Nothing to do"
 
@@ -124,10 +126,6 @@ def deliver(folder: Path) -> None:
 
 def kept() -> list[str]:
     """How the fingerprints of the champion and the one before begin, whose results are never dropped."""
-    from tasks import params, tracking
-    from tasks.promote import moves
-    from tasks.register import stored
-
     client, name = tracking.client(), params.load().register_.name
     found = []
     for alias in (moves.CHAMPION, moves.PREVIOUS):

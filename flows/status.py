@@ -17,6 +17,8 @@ from flows.attempts import RUNS
 from flows.checkouts import git, run
 from tasks import console, errors, params, settings, tracking
 from tasks.promote import moves
+from tasks.promote.__main__ import DECISION, REASON
+from tasks.register.registry import CANDIDATE
 
 LAST = 5
 """Runs that are told."""
@@ -37,10 +39,10 @@ def versions() -> Iterator[tuple[str, str]]:
     if not found:
         yield name, "no version is registered; run: make run"
         return
-    for alias in (moves.CHAMPION, moves.PREVIOUS, "candidate"):
+    for alias in (moves.CHAMPION, moves.PREVIOUS, CANDIDATE):
         number = found[0].aliases.get(alias)
         tags = client.get_model_version(name, number).tags if number else {}
-        decision = ": ".join(filter(None, (tags.get(f"instructflow.{key}") for key in ("decision", "decision_reason"))))
+        decision = ": ".join(filter(None, map(tags.get, (DECISION, REASON))))
         yield alias, f"version {number}  {decision}".rstrip() if number else "none"
 
 

@@ -1,6 +1,5 @@
 """Servers of this machine: commands that answer on loopback, started, waited for and ended in one way."""
 
-import fcntl
 import os
 import signal
 import socket
@@ -13,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tasks import locks
 from tasks.errors import UserError
 
 HOST = "127.0.0.1"
@@ -71,14 +71,14 @@ class Server:
         if not self.pid_file.exists():
             return False
         with self.pid_file.open() as file:
-            return not _locked(file.fileno())
+            return not locks.take(file.fileno())
 
     def start(self) -> None:
         """Start its process, in a session of its own, so that it outlives this one and ends with all it started."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         environment = {name: value for name, value in os.environ.items() if name not in CLIENT}
         with self.pid_file.open("a") as pid, self.log.open("ab") as log:
-            if not _locked(pid.fileno()):
+            if not locks.take(pid.fileno()):
                 raise UserError(f"{self.name} runs already; {self.pid_file} has its process")
             free(self.name, self.port)
             process = subprocess.Popen(
@@ -99,14 +99,6 @@ class Server:
                     self.pid_file.unlink(missing_ok=True)
                     return
                 time.sleep(0.1)
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def free(name: str, port: int) -> None:

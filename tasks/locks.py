@@ -1,4 +1,4 @@
-"""One process at a time changes the registry: versions are made, and aliases moved, under this lock."""
+"""Locks of files. One process at a time changes the registry: versions are made, and aliases moved, under its lock."""
 
 import fcntl
 from collections.abc import Iterator
@@ -21,12 +21,19 @@ def registry() -> Iterator[None]:
     path = lock_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not take(file.fileno()):
             print("waiting for another process that changes the registry", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def take(descriptor: int) -> bool:
+    """Take the lock of an open file without waiting; whether it was free."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def lock_file() -> Path:

@@ -85,21 +85,20 @@ class Chains:
         out = torch.empty_like(queries)
         for start, end, seen, later in self.chains:
             own = queries[:, :, start:end]
-            if isinstance(seen, slice):
-                found = scaled_dot_product_attention(
-                    own, keys[:, :, seen], values[:, :, seen], is_causal=True, scale=1.0, enable_gqa=True
-                )
+            path = keys[:, :, seen], values[:, :, seen]
+            if later is None:
+                found = scaled_dot_product_attention(own, *path, is_causal=True, scale=1.0, enable_gqa=True)
             else:
-                found = _behind(own, keys.index_select(2, seen), values.index_select(2, seen), later)
+                found = _behind(own, *path, later)
             out[:, :, start:end] = found
         return out[0].transpose(0, 1)
 
 
-def _behind(query: Tensor, key: Tensor, value: Tensor, later: Tensor | None) -> Tensor:
+def _behind(query: Tensor, key: Tensor, value: Tensor, later: Tensor) -> Tensor:
     """The last rows of a path. Heads that share keys are rows of one, which spares the kernel copies of those."""
     groups = query.shape[1] // key.shape[1]
     together = query.reshape(1, key.shape[1], -1, query.shape[3])
-    mask = None if later is None else later.repeat(groups, 1)
+    mask = later.repeat(groups, 1)
     return scaled_dot_product_attention(together, key, value, attn_mask=mask, scale=1.0).view_as(query)
 
 
