@@ -12,7 +12,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from tasks import norm
 from tasks.chat import Chat
 from tasks.errors import UserError
-from tasks.evaluate import layout, scorer
+from tasks.evaluate import layout, packed, scorer
 from tests import tiny
 from tests.project import Project
 
@@ -136,3 +136,23 @@ def test_the_norm_is_the_stock_one_s_to_the_last_bit() -> None:
     stock.weight.data.normal_(1, 0.1)
     inputs = torch.randn(7, 48, dtype=torch.bfloat16)
     assert torch.equal(norm.SameNorm(stock.weight, stock.variance_epsilon)(inputs), stock(inputs))
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU does not compute in bfloat16")
+@pytest.mark.parametrize("rows", [1, 40, 1_000])
+def test_a_packed_layer_is_the_stock_one_to_the_last_bit(rows: int) -> None:
+    stock = torch.nn.Linear(96, 700, dtype=torch.bfloat16)
+    inputs = torch.randn(1, rows, 96, dtype=torch.bfloat16)
+    model = torch.nn.Sequential(stock).requires_grad_(False)
+    packed.pack(model, 1_024)
+    assert type(model[0]) is packed.PackedLinear
+    assert torch.equal(model(inputs), stock(inputs))
+
+
+def test_a_layer_that_learns_or_does_more_is_not_packed() -> None:
+    class Other(torch.nn.Linear):
+        pass
+
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8).bfloat16(), Other(8, 8).bfloat16().requires_grad_(False))
+    packed.pack(model, 1_024)
+    assert [type(layer) for layer in model] == [torch.nn.Linear, Other]

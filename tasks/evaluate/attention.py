@@ -1,6 +1,6 @@
 """Attention of questions packed without padding, behind a prefix that they share; transformers knows it as `questions`.
 
-Each path through a question's choices is one call of torch's own kernel, as long as if it stood alone. In bfloat16 a
+Each path through a question's choices is its own for torch's own kernel, as long as if it stood alone. In bfloat16 a
 difference in one last digit grows through the layers to tenths of a log-likelihood, so the rounding has to be the same.
 """
 
@@ -14,6 +14,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 NAME = "questions"
+
+RUN = 128
+"""Rows of one call: the kernel computes what is behind a row too and drops it, so short calls waste less."""
 
 Layer = tuple[Tensor, Tensor]
 """Keys and values of one layer, each (tokens, key heads, width)."""
@@ -67,9 +70,9 @@ class Chains:
             for first, last in _runs(own):
                 path = [*range(self.before), *(self.before + start + row for row in _path(own, first, last))]
                 self.width = max(self.width, len(path))
-                alone = len(path) == last - first
+                alone, together = len(path) == last - first, len(path) == path[-1] + 1 - path[0]
                 later = None if alone else _later(last - first, len(path), number_format).to(device)
-                seen = slice(start + first, start + last) if alone else torch.tensor(path, device=device)
+                seen = slice(path[0], path[-1] + 1) if together else torch.tensor(path, device=device)
                 self.chains.append(Chain(start + first, start + last, seen, later))
             start += len(own)
 
@@ -103,9 +106,10 @@ def _behind(query: Tensor, key: Tensor, value: Tensor, later: Tensor) -> Tensor:
 
 
 def _runs(parents: Sequence[int]) -> list[tuple[int, int]]:
-    """The longest runs of rows of which each follows the one before it."""
+    """The longest runs, of at most RUN rows, of which each follows the one before it."""
     cuts = [row for row, parent in enumerate(parents) if row == 0 or parent != row - 1]
-    return list(pairwise([*cuts, len(parents)]))
+    whole = pairwise([*cuts, len(parents)])
+    return [(start, min(start + RUN, end)) for first, end in whole for start in range(first, end, RUN)]
 
 
 def _path(parents: Sequence[int], first: int, last: int) -> list[int]:

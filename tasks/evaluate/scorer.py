@@ -13,9 +13,9 @@ import torch
 from lm_eval.models.huggingface import HFLM
 
 from tasks import console, norm
-from tasks.evaluate import generation, ranking
+from tasks.evaluate import generation, packed, ranking
 from tasks.evaluate.attention import OtherAttentionError
-from tasks.evaluate.engine import Engine
+from tasks.evaluate.engine import BATCH_TOKENS, Engine
 from tasks.evaluate.layout import Request, ask
 
 
@@ -26,6 +26,7 @@ class Scorer(HFLM):  # type: ignore[misc]
     def __init__(self, model: Any, tokenizer: Any, batch_size: int) -> None:
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, add_bos_token=False)
         norm.fuse(self.model.requires_grad_(False), norm.SameNorm)
+        packed.pack(self.model, BATCH_TOKENS)
         self.engine = Engine(self.model, self.device)
         self.generated = 0
 
