@@ -19,9 +19,10 @@ FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 @dataclass(frozen=True)
 class Deployed:
-    """A server with deployments, and where its worker runs them."""
+    """A server with deployments, where it keeps its own, and where its worker runs them."""
 
     made: Checkout
+    home: Path
     address: str
     worker: subprocess.Popen[bytes]
 
@@ -56,6 +57,12 @@ class Deployed:
             time.sleep(0.3)
         return run
 
+    def newest(self, name: str) -> dict[str, Any] | None:
+        """The run of a deployment that was asked for last."""
+        own = {"id": {"any_": [self.deployment(name)["id"]]}}
+        found = self.post("flow_runs/filter", deployments=own, sort="ID_DESC", limit=1).json()
+        return dict(found[0]) if found else None
+
     def whole(self, name: str, seconds: float = 300, **parameters: Any) -> dict[str, Any]:
         """A run from its beginning to its end."""
         return self.ended(self.begin(name, **parameters), seconds)
@@ -67,7 +74,7 @@ def deployed(made: Checkout, home: Path) -> Iterator[Deployed]:
     with prefect_server.started(home) as address:
         made.run("bash", "infra/deploy.sh", PREFECT_API_URL=address)
         with working(made, PREFECT_API_URL=address) as worker:
-            yield Deployed(made, address, worker)
+            yield Deployed(made, home, address, worker)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.checkout import outside
@@ -24,11 +24,17 @@ def started(home: Path) -> Iterator[str]:
         command, env={**outside(), **settings}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         address = f"http://127.0.0.1:{port}/api"
-        for _ in range(180):
-            try:
-                urllib.request.urlopen(f"{address}/health")  # noqa: S310
-                break
-            except OSError:
-                time.sleep(1)
-        yield address
-        process.terminate()
+        try:
+            wait_for(f"{address}/health")
+            yield address
+        finally:
+            process.terminate()
+
+
+def wait_for(page: str) -> None:
+    """Return as soon as a page answers."""
+    for _ in range(180):
+        with suppress(OSError), urllib.request.urlopen(page):  # noqa: S310
+            return
+        time.sleep(1)
+    raise AssertionError(f"{page} does not answer")

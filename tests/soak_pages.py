@@ -132,7 +132,7 @@ def main() -> None:
         made.run("bash", "infra/deploy.sh", **addresses)
         with working(made, **addresses) as worker, chromium(HOME / "profile") as browser:
             browser.look(1400)
-            server = Deployed(made, addresses["PREFECT_API_URL"], worker)
+            server = Deployed(made, HOME / "prefect", addresses["PREFECT_API_URL"], worker)
             run = begin(browser, prefect, server)
             print("begun from the form", flush=True)
             ended = server.ended(run, seconds=3600)

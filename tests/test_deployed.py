@@ -1,25 +1,58 @@
 """Deployments on a real Prefect server: what is new is trained on, and no tree changes."""
 
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests import tiny
-from tests.checkout import checkout
+from tests import tiny, webhook
+from tests.checkout import checkout, outside
 from tests.deployment import Deployed, deployed
 
 pytestmark = pytest.mark.timeout(600)
 
+PLANTED = "planted-c0ffee-and-nowhere-else"
+
+BLOCK = """
+import sys
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+CustomWebhookNotificationBlock(name="people", url=sys.argv[1], json_data={"text": "{{body}}"}).save("instructflow")
+"""
+"""What a person does on the server's page of blocks."""
+
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    """Deployments of a small checkout whose newest commit was retrained on."""
+def environment() -> Iterator[pytest.MonkeyPatch]:
+    """The environment of this file's tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def people() -> Iterator[tuple[str, list[str]]]:
+    """A webhook's address, and what people are told through it."""
+    with webhook.listening() as heard:
+        yield heard
+
+
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, people: tuple[str, list[str]], environment: pytest.MonkeyPatch
+) -> Iterator[Deployed]:
+    """Deployments of a small checkout whose newest commit was retrained on; decisions go to the webhook.
+
+    Those who run them have a secret in their environment.
+    """
     made = checkout(tmp_path_factory.mktemp("deployed") / "tree", tiny.write(tmp_path_factory.mktemp("model") / "tiny"))
     made.commit("first")
+    environment.setenv("AWS_SECRET_ACCESS_KEY", PLANTED)
     with deployed(made, tmp_path_factory.mktemp("prefect")) as server:
+        made.run(sys.executable, "-c", BLOCK, people[0], PREFECT_API_URL=server.address)
+        made.run(sys.executable, "-m", "flows.automations", PREFECT_API_URL=server.address)
         first = server.whole("retrain/retrain")
         assert first["state"]["name"] in ("Promoted", "Refused"), first["state"]["message"]
         yield server
@@ -28,6 +61,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
 def results(server: Deployed) -> list[str]:
     """The branches of results."""
     return server.made.run("git", "branch", "--list", "runs/*", "--format=%(refname:short)").split()
+
+
+def until(true: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until something is true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"not within {seconds:.0f} s"
+        time.sleep(0.5)
+
+
+def test_people_are_told_of_the_decision(server: Deployed, people: tuple[str, list[str]]) -> None:
+    until(lambda: people[1])
+    assert any(f"instructflow.run.{what}: version 1, " in people[1][0] for what in ("promoted", "refused"))
 
 
 def test_a_result_is_a_commit_that_repeats_it(server: Deployed) -> None:
@@ -58,6 +104,16 @@ def test_nothing_new_ends_within_seconds_with_the_reason(server: Deployed) -> No
     assert len(results(server)) == 1
 
 
+def test_an_event_of_changed_data_begins_a_retraining(server: Deployed) -> None:
+    before = server.newest("retrain/retrain")
+    event = ("instructflow.source.changed", "--resource-id", "sources")
+    server.made.run("prefect", "event", "emit", *event, PREFECT_API_URL=server.address)
+    until(lambda: server.newest("retrain/retrain") != before)
+    run = server.newest("retrain/retrain")
+    assert run is not None
+    assert server.ended(run["id"])["state"]["name"] == "Nothing to do"
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -72,10 +128,11 @@ def test_a_wrong_value_begins_no_run(server: Deployed, values: dict[str, object]
     assert said in answer.text
 
 
-def test_new_code_is_trained_on_once_and_a_person_s_values_stay_in_their_run(server: Deployed) -> None:
+def test_two_retrainings_and_one_by_hand_at_the_same_moment_all_end_right(server: Deployed) -> None:
     server.made.change("render", "examples", 20)
     server.made.commit("fewer examples")
     before = (server.made.root / "params.yaml").read_text()
+    by_hand = subprocess.Popen(["dvc", "repro"], cwd=server.made.root, env=outside(), stdout=subprocess.DEVNULL)
     both = [server.begin("retrain/retrain", values={"train": {"weight_decay": 0.1}}) for _ in range(2)]
     states = sorted((server.ended(run)["state"] for run in both), key=lambda state: str(state["type"]))
     assert [state["type"] for state in states] == ["CANCELLED", "COMPLETED"]  # of two at the same moment
@@ -83,6 +140,8 @@ def test_new_code_is_trained_on_once_and_a_person_s_values_stay_in_their_run(ser
     own = yaml.safe_load(server.made.run("git", "show", f"{results(server)[-1]}:params.yaml"))
     assert (own["render"]["examples"], own["train"]["weight_decay"]) == (20, 0.1)
     assert (server.made.root / "params.yaml").read_text() == before
+    assert by_hand.wait() == 0  # in the user's own tree at the same time
+    assert server.made.run("dvc", "status") == "Data and pipelines are up to date.\n"
 
 
 def test_a_registered_version_is_evaluated_on_a_suite_beside_what_it_showed(server: Deployed) -> None:
@@ -110,3 +169,15 @@ def test_the_status_tells_runs_decisions_and_what_comes_next(server: Deployed) -
     assert "Nothing to do after" in told
     assert "next, " in told
     assert "runs/2" in told
+
+
+def test_no_file_and_no_commit_holds_a_secret_of_the_environment(server: Deployed) -> None:
+    def holding(text: str) -> str:
+        command = ["grep", "--recursive", "--text", "--files-with-matches", "--fixed-strings", text]
+        return subprocess.run(
+            [*command, server.made.root.parent, server.home], stdout=subprocess.PIPE, text=True
+        ).stdout
+
+    assert holding("nothing new since")  # what is there is found
+    assert holding(PLANTED) == ""
+    assert PLANTED not in server.made.run("git", "log", "--all", "--patch", "--text")
