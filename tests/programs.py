@@ -1,5 +1,5 @@
-"""Tests that need a program which the lock file does not hold: skipped with the reason where it is missing, failed where
-CI asks."""
+"""Tests that need a program which the lock file lacks: skipped with the reason where it is missing, failed where CI
+asks."""
 
 import os
 import shutil

@@ -4,7 +4,6 @@ https://docs.openstack.org/swift/latest/s3_compat.html
 """
 
 import getpass
-import os
 import secrets
 import socket
 import subprocess
@@ -14,6 +13,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import boto3
 
 from tests import programs
 
@@ -79,19 +81,18 @@ class Server:
     user: str = "team:member"
     secret: str = field(default_factory=lambda: secrets.token_hex(16))
 
-    @property
-    def address(self) -> str:
-        """Where it answers."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def login(self, secret: str | None = None, address: str | None = None) -> dict[str, str]:
+    def login(self, secret: str | None = None, port: int | None = None) -> dict[str, str]:
         """The environment of a client, with another secret or another way to the server where one is given."""
         return {
             "AWS_ACCESS_KEY_ID": self.user,
             "AWS_SECRET_ACCESS_KEY": secret or self.secret,
-            "AWS_ENDPOINT_URL": address or self.address,
-            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port or self.port}",
         }
+
+    def client(self) -> Any:
+        """A client that looks at what is there."""
+        keys = {"aws_access_key_id": self.user, "aws_secret_access_key": self.secret}
+        return boto3.client("s3", endpoint_url=f"http://127.0.0.1:{self.port}", **keys)
 
 
 def free_ports(count: int) -> list[int]:
@@ -132,7 +133,7 @@ def wait_for(server: Server) -> None:
     """Return as soon as all four answer."""
     for _ in range(200):
         logs = [server.folder / f"{name}.log" for name in (*KEPT_BY, "proxy")]
-        with suppress(OSError), urllib.request.urlopen(f"{server.address}/info"):
+        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{server.port}/info"):
             return
         time.sleep(0.1)
     raise AssertionError("\n".join(log.read_text() for log in logs))
