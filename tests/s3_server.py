@@ -79,7 +79,7 @@ class Server:
     port: int
     folder: Path
     user: str = "team:member"
-    secret: str = field(default_factory=lambda: secrets.token_hex(16))
+    secret: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
 
     def login(self, secret: str | None = None, port: int | None = None) -> dict[str, str]:
         """The environment of a client, with another secret or another way to the server where one is given."""
