@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +16,8 @@ import pytest
 from flows import remotes
 from tasks.errors import UserError
 from tests import cut, s3_server, ssh_server
-from tests.checkout import Checkout
-from tests.test_versioning import clone, readme
+from tests.checkout import Checkout, checkout
+from tests.test_versioning import clone, follow, readme
 
 FILES, SIZE = 6, 2_000_000
 HALF = FILES * SIZE // 2
@@ -233,8 +234,10 @@ def test_a_push_that_fails_is_told_in_one_line(with_remote: Callable[[str], Chec
 def test_no_secret_is_written_anywhere(
     store: s3_server.Server, with_remote: Callable[[str], Checkout], tmp_path: Path
 ) -> None:
-    made = with_remote("s3://dvc/secret")
-    printed = made.run("dvc", "push", "--verbose", **store.login())
+    made = with_remote("s3://nobody/there")
+    printed = follow(made, "s3://", "my-bucket/instructflow", "dvc/secret", **store.login())
+    made.run("git", "commit", "-qam", "A bucket")
+    printed += made.run("dvc", "push", "--verbose", **store.login())
     colleague = clone(made, tmp_path / "two")
     printed += colleague.run("dvc", "pull", "--verbose", **store.login())
     printed += made.run("git", "log", "--all", "--patch")
@@ -243,3 +246,16 @@ def test_no_secret_is_written_anywhere(
     assert b"s3://dvc/secret" in (made.root / ".dvc/config").read_bytes()
     assert len(logs) == 4
     assert not [text for text in [printed.encode(), *written, *logs] if store.secret.encode() in text]
+
+
+@pytest.mark.s3
+def test_a_run_that_nobody_watches_does_not_begin_where_its_remote_refuses(
+    store: s3_server.Server, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    made = checkout(tmp_path / "one", tmp_path / "model")
+    made.run("dvc", "remote", "add", "--default", "team", "s3://dvc/run")
+    made.commit("A remote")
+    with pytest.raises(AssertionError, match="DVC's remote team: The request signature") as said:
+        made.run(sys.executable, "-m", "flows.retrain", **store.login("wrong"))
+    assert "Running stage" not in str(said.value)

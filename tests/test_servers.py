@@ -398,6 +398,19 @@ def test_mlflow_asks_for_the_same_logins_in_containers() -> None:
     assert COMPOSE["configs"]["mlflow-auth"]["content"] == team.AUTH.format(address=address, admin=team.ADMIN)
 
 
+@pytest.mark.parametrize("name", ["mlflow", "prefect-worker"])
+def test_who_uses_the_store_knows_it_by_an_address_of_its_own_network(name: str) -> None:
+    known = {key for key in SERVICES[name]["environment"] if key.startswith("AWS_")}
+    assert known == {"AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    assert SERVICES[name]["environment"]["AWS_ENDPOINT_URL"] == "http://object-store:9000"
+    assert set(SERVICES[name]["networks"]) & set(SERVICES["object-store"]["networks"])
+
+
+def test_the_worker_in_a_container_asks_the_pool_that_deployments_name() -> None:
+    pools = {each["work_pool"]["name"] for each in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
+    assert pools == {SERVICES["prefect-worker"]["command"][6]}
+
+
 def test_every_command_that_is_told_is_one() -> None:
     known = {str(one.name or one.callback.__name__) for one in local.app.registered_commands if one.callback}
     assert set(re.findall(r"python -m infra\.local ([a-z]+) ", README)) == known
