@@ -205,7 +205,7 @@ def check_files(place: str) -> None:
     # Each kind of place has errors of its own.
     except Exception as error:
         told = str(error).splitlines()[0]
-        if isinstance(error, requests.HTTPError):
+        if isinstance(error, requests.HTTPError) and error.response is not None:
             with suppress(ValueError, KeyError):
                 told = error.response.json()["message"]
         who = f"the server at {settings.tracking_uri()}" if place.startswith("mlflow-artifacts:") else "this client"
