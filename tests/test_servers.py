@@ -25,6 +25,7 @@ from mlflow import MlflowClient
 from infra import backup, credentials, local, servers, team
 from infra.postgres import Postgres
 from infra.team import Team
+from tasks import tracking
 from tasks.errors import UserError
 from tasks.promote import __main__ as promote
 from tasks.register import __main__ as register
@@ -88,6 +89,13 @@ def test_a_page_answers_at_the_printed_address(addresses: dict[str, str], page: 
 def test_a_page_is_on_loopback_alone(addresses: dict[str, str], page: str) -> None:
     assert addresses[page].startswith("http://127.0.0.1:")
     assert owners(int(addresses[page].rsplit(":", 1)[1])) == {"0100007F"}
+
+
+def test_a_server_that_keeps_files_in_a_folder_lets_a_run_begin(
+    addresses: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", addresses["MLflow"])
+    tracking.check_access("not there yet")
 
 
 def test_a_version_is_registered_judged_verified_and_loaded_through_the_server(
