@@ -20,6 +20,7 @@ SLOWEST = [
     "compare",
     "servers",
     "versioning",
+    "remotes",
     "resume",
     "launch",
     "control",

@@ -219,6 +219,16 @@ def test_a_host_that_refuses_a_key_is_told_before_anything_begins(
     assert not (host.folder / "refused").exists()
 
 
+@pytest.mark.ssh
+def test_a_key_that_openssh_s_own_connection_is_refused_with_is_told_too(
+    host: ssh_server.Server, with_remote: Callable[[str], Checkout], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = with_remote(over_ssh(host, "refused", tmp_path).address)
+    other = dataclasses.replace(host, key=ssh_server.make_key(tmp_path / "other"))
+    home = other.home(tmp_path / "home", readme("ProxyCommand"), host.folder / "host_key")
+    assert refused(made, monkeypatch, {"HOME": str(home)}).startswith("DVC's remote team: Connection lost; `ssh` must")
+
+
 def test_a_repository_without_a_remote_asks_nobody(data: Checkout) -> None:
     remotes.check_access(data.root, pytest.fail)
     assert not remotes.push(data.root)
