@@ -106,3 +106,9 @@ $(READY): requirements.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --requirement requirements.lock
 	@$(BIN)/python -m pip install --quiet "$$(grep '^torch==' requirements.lock)"
 	@touch $(READY)
+
+# A server that speaks S3, in an environment of its own: tests start it (tests/s3_server.py), and nothing else needs it.
+$(VENV)/swift/ready: $(READY) tests/swift.lock
+	@$(BIN)/python -m venv $(VENV)/swift
+	@$(VENV)/swift/bin/python -m pip install --quiet --no-deps --only-binary :all: --requirement tests/swift.lock
+	@touch $@

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from dvc.repo import Repo
 
-from flows import graph, processes
+from flows import graph, processes, remotes
 from flows.checkouts import Checkout, git, run
 from tasks import locks, outputs, params, settings, sheets
 from tasks.errors import UserError
@@ -167,7 +166,7 @@ def bring_data(folder: Path) -> None:
         if tracked.get("deps"):
             run(["dvc", "update", name], folder)
         elif not all((folder / name).with_name(out["path"]).exists() for out in tracked["outs"]):
-            run(["dvc", "pull", name], folder)
+            remotes.transfer(folder, "pull", name)
 
 
 def check_disk(least: float) -> None:
@@ -175,15 +174,6 @@ def check_disk(least: float) -> None:
     free = shutil.disk_usage(settings.BUILD).free / 1024**3
     if free < least:
         raise UserError(f"the disk has {free:.1f} GiB left, and a run wants {least:g}; free some, or lower free_gib")
-
-
-def push(folder: Path) -> bool:
-    """Bring what a run made to DVC's default remote; whether there is one. Raises UserError where it fails."""
-    with Repo(str(folder)) as repo:
-        if not repo.config["core"].get("remote"):
-            return False
-    run(["dvc", "push"], folder)
-    return True
 
 
 def prune(keep: int, kept: Collection[str]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from dvc.repo import Repo
 
 from tasks import locations, outputs, params, sheets
 from tasks.errors import UserError
@@ -37,10 +38,12 @@ class Checkout:
         Raises UserError where a path of the params cannot be reached from it.
         """
         self.lay_out()
-        # Models are the same in many checkouts: links to the cache cost nothing.
+        # What `dvc remote modify --local` set, as a key or an address, holds for the checkout too.
         cache = Path(run(["dvc", "cache", "dir"])).resolve()
-        config = f'[cache]\n    dir = {cache}\n    type = "reflink,hardlink,copy"\n'
-        self.ready.write_text(config, encoding="utf-8")
+        with Repo() as home, Repo(str(self.folder)) as made, made.config.edit("local") as own:
+            own.update(home.config.read("local"))
+            # Models are the same in many checkouts: links to the cache cost nothing.
+            own["cache"] = {"dir": str(cache), "type": "reflink,hardlink,copy"}
         if tracked := git("ls-files", "*.dvc", cwd=self.folder).splitlines():
             run(["dvc", "checkout", "--allow-missing", *tracked], self.folder)
         locations.link(params.check(self.values, self.folder / "params.yaml"), Path(), self.folder)

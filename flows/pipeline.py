@@ -47,8 +47,7 @@ def pipeline(side_by_side: int = 2) -> dict[str, str]:
 
     Returns what became of each stage. Raises UserError that names the stages that failed.
     """
-    preflight.load()
-    tracking.check_access()
+    tracking.check_access(preflight.load().register_.experiment)
     plan = graph.plan()
     with processes.cache_in_use():
         states = run_in_order(plan, side_by_side)

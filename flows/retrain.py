@@ -22,7 +22,7 @@ from prefect.states import Cancelled, Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 
-from flows import attempts, changes, pipeline
+from flows import attempts, changes, pipeline, remotes
 from flows.attempts import Attempt, Outcome
 from flows.changes import NONE, Changes
 from flows.checkouts import git
@@ -85,6 +85,7 @@ def attempt(
                 logger.info(f"{NOTHING}: {why}")
                 deliver.submit(folder).wait()
                 return Completed(name=NOTHING, message=why)
+            remotes.check_access(folder, logger.warning)
             attempts.check_disk(free_gib)
             outcome = through(made, side_by_side)
             tell(outcome)
@@ -120,7 +121,7 @@ def tell(outcome: Outcome) -> None:
 def deliver(folder: Path) -> None:
     """Push what is new to DVC's remote. Where that fails for good the run has ended well all the same: the next one
     pushes it."""
-    if attempts.push(folder):
+    if remotes.push(folder):
         get_run_logger().info("pushed to DVC's remote")
 
 

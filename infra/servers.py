@@ -161,7 +161,7 @@ def prefect(port: int, log: Path, environment: Mapping[str, str]) -> Server:
     return Server("prefect", command, port, "/api/health", log, {**page, **environment})
 
 
-def mlflow(port: int, log: Path, artifacts: Path, environment: Mapping[str, str], *options: str) -> Server:
+def mlflow(port: int, log: Path, artifacts: Path | str, environment: Mapping[str, str], *options: str) -> Server:
     """An MLflow server that gives and takes artifacts itself, so that a client needs no path of this machine."""
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--serve-artifacts",

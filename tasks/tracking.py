@@ -12,9 +12,12 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # else a step waits minutes for a server that is gone
 
 import requests
+from botocore.exceptions import ConnectionError as NoConnection
+from botocore.exceptions import HTTPClientError
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.system_metrics import system_metrics_monitor
 
 from tasks import outputs, settings
@@ -162,23 +165,53 @@ def page(run: TrainingRun) -> str:
     return f"{settings.tracking_page()}{own}"
 
 
-def check_access() -> None:
-    """Raise UserError where a tracking server refuses these credentials; one that does not answer may come back."""
-    address = settings.tracking_uri()
-    if not address.startswith("http"):
+def check_access(experiment: str) -> None:
+    """Raise UserError where a tracking server refuses these credentials, or has no place for an experiment's files.
+
+    One that does not answer may come back.
+    """
+    if not settings.tracking_uri().startswith("http"):
         return
-    names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+    for name in (experiment, "Default"):  # an experiment that is not there yet will keep its files where others do
+        try:
+            answer = _asked(name)
+        except requests.ConnectionError:
+            return
+        if answer.ok:
+            check_files(answer.json()["experiment"]["artifact_location"])
+            return
+
+
+def _asked(experiment: str) -> requests.Response:
+    address, names = settings.tracking_uri(), ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
     user, password = (os.environ.get(name, "") for name in names)
-    try:
-        answer = requests.get(
-            f"{address}/api/2.0/mlflow/experiments/get-by-name?experiment_name=Default",
-            auth=(user, password) if user else None,
-            timeout=10,
-        )
-    except requests.ConnectionError:
-        return
+    answer = requests.get(
+        f"{address}/api/2.0/mlflow/experiments/get-by-name",
+        params={"experiment_name": experiment},
+        auth=(user, password) if user else None,
+        timeout=10,
+    )
     if answer.status_code in (401, 403):
         raise UserError(f"{address}: refuses these credentials; set {' and '.join(names)}")
+    return answer
+
+
+def check_files(place: str) -> None:
+    """Raise UserError where MLflow's place for files refuses who writes them: the server, or this client itself."""
+    try:
+        get_artifact_repository(place, tracking_uri=settings.tracking_uri()).list_artifacts("nothing")
+    except (requests.ConnectionError, NoConnection, HTTPClientError):
+        return
+    # Each kind of place has errors of its own.
+    except Exception as error:
+        told = str(error).splitlines()[0]
+        if isinstance(error, requests.HTTPError) and error.response is not None:
+            with suppress(ValueError, KeyError):
+                told = error.response.json()["message"]
+        who = f"the server at {settings.tracking_uri()}" if place.startswith("mlflow-artifacts:") else "this client"
+        raise UserError(
+            f"MLflow's files, {place}: {told.rstrip('.')}; {who} must be let in there (infra/README.md, Remotes)"
+        ) from error
 
 
 def leave_links(stage: str, links: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests import debian
+from tests import programs
 
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
@@ -107,7 +107,7 @@ class Browser:
 @contextmanager
 def chromium(folder: Path) -> Iterator[Browser]:
     """A browser with a profile of its own in `folder`."""
-    program = debian.program("browser")
+    program = programs.find("browser")
     assert program is not None
     # The protocol is read from descriptor 3 and written to 4.
     command = ["bash", "-c", 'exec "$@" 3<&0 4>&1 >/dev/null', "bash", program, *FLAGS, f"--user-data-dir={folder}"]

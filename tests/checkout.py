@@ -66,7 +66,7 @@ def clone(root: Path) -> Checkout:
 
 def outside() -> dict[str, str]:
     """The environment without the settings of whoever runs the tests, which may be that Python writes no bytecode."""
-    without = ("MLFLOW_", "PREFECT_", "DVC_", "PYTHONDONTWRITEBYTECODE")
+    without = ("MLFLOW_", "PREFECT_", "DVC_", "AWS_", "PYTHONDONTWRITEBYTECODE")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(without)}
     return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 

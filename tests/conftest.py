@@ -10,7 +10,7 @@ import torch
 
 from tasks.chat import Chat
 from tasks.train import operations
-from tests import course, debian, tiny
+from tests import course, programs, tiny
 from tests.course import Course
 from tests.project import Project, make
 
@@ -20,6 +20,7 @@ SLOWEST = [
     "compare",
     "servers",
     "versioning",
+    "remotes",
     "resume",
     "launch",
     "control",
@@ -48,13 +49,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The option by which CI refuses to skip."""
-    parser.addoption(debian.OPTION, action="store_true", help="fail the tests whose Debian package is missing")
+    parser.addoption(programs.OPTION, action="store_true", help="fail the tests whose program is missing")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip or fail a test whose Debian package is missing."""
-    for marker in debian.PACKAGES.keys() & {mark.name for mark in item.iter_markers()}:
-        debian.check(marker, debian.program(marker), bool(item.config.getoption(debian.OPTION)))
+    """Skip or fail a test whose program is missing."""
+    for marker in programs.PROGRAMS.keys() & {mark.name for mark in item.iter_markers()}:
+        programs.check(marker, programs.find(marker), bool(item.config.getoption(programs.OPTION)))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A server on loopback that knows one login."""
+"""A server on loopback that knows one login, and of MLflow's pages one experiment."""
 
 import base64
 import threading
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 USER, PASSWORD = "admin", "right"
+ANSWER = b'{"experiment": {"artifact_location": "file:///nowhere"}}'
 
 
 class Guarded(BaseHTTPRequestHandler):
@@ -15,8 +16,9 @@ class Guarded(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         self.send_response(200 if self.headers.get("Authorization") == f"Basic {login}" else 401)
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", str(len(ANSWER)))
         self.end_headers()
+        self.wfile.write(ANSWER)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests import debian
+from tests import programs
 
 # StrictModes would refuse keys under /tmp, a folder in which anyone may write. Without PAM a server that may not read
 # the shadow file takes every account for locked.
@@ -81,7 +81,7 @@ def started(folder: Path, key: Path) -> Iterator[Server]:
     for path in (folder, *folder.iterdir()):
         shutil.chown(path, user)
     log = folder / "log"
-    command = [str(debian.program("ssh")), "-D", "-e", "-f", str(folder / "config")]
+    command = [str(programs.find("ssh")), "-D", "-e", "-f", str(folder / "config")]
     with log.open("wb") as written, subprocess.Popen(command, stderr=written, user=user) as process:
         try:
             wait_for(port, log)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.repo import Repo
 
 from flows import checkouts, experiments
 from flows.experiments import Experiment
@@ -114,3 +115,16 @@ def test_a_checkout_has_the_commit_and_params_of_its_own(git: Git) -> None:
     two.ready.unlink()
     two.lay_out()
     assert not (two.folder / "data").exists()
+
+
+def test_what_a_person_set_for_a_remote_holds_in_a_checkout_too(git: Git) -> None:
+    checkouts.run(["dvc", "init", "--quiet"])
+    checkouts.run(["dvc", "remote", "add", "--quiet", "--default", "team", "ssh://127.0.0.1/srv/dvc"])
+    checkouts.run(["dvc", "remote", "modify", "--local", "team", "keyfile", "../team_key"])
+    git("add", ".dvc")
+    git("commit", "-q", "-m", "A remote")
+    one = made(git("rev-parse", "HEAD"))
+    one.prepare()
+    with Repo(str(one.folder)) as repo:
+        assert repo.config["remote"]["team"]["keyfile"] == str(Path("../team_key").absolute().resolve())
+        assert repo.config["cache"]["dir"] == str(Path(".dvc/cache").absolute())

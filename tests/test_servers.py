@@ -25,6 +25,7 @@ from mlflow import MlflowClient
 from infra import backup, credentials, local, servers, team
 from infra.postgres import Postgres
 from infra.team import Team
+from tasks import tracking
 from tasks.errors import UserError
 from tasks.promote import __main__ as promote
 from tasks.register import __main__ as register
@@ -88,6 +89,13 @@ def test_a_page_answers_at_the_printed_address(addresses: dict[str, str], page: 
 def test_a_page_is_on_loopback_alone(addresses: dict[str, str], page: str) -> None:
     assert addresses[page].startswith("http://127.0.0.1:")
     assert owners(int(addresses[page].rsplit(":", 1)[1])) == {"0100007F"}
+
+
+def test_a_server_that_keeps_files_in_a_folder_lets_a_run_begin(
+    addresses: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", addresses["MLflow"])
+    tracking.check_access("not there yet")
 
 
 def test_a_version_is_registered_judged_verified_and_loaded_through_the_server(
@@ -396,6 +404,19 @@ def test_no_secret_of_a_container_has_a_default(name: str) -> None:
 def test_mlflow_asks_for_the_same_logins_in_containers() -> None:
     address = SERVICES["mlflow"]["environment"]["MLFLOW_BACKEND_STORE_URI"]
     assert COMPOSE["configs"]["mlflow-auth"]["content"] == team.AUTH.format(address=address, admin=team.ADMIN)
+
+
+@pytest.mark.parametrize("name", ["mlflow", "prefect-worker"])
+def test_who_uses_the_store_knows_it_by_an_address_of_its_own_network(name: str) -> None:
+    known = {key for key in SERVICES[name]["environment"] if key.startswith("AWS_")}
+    assert known == {"AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    assert SERVICES[name]["environment"]["AWS_ENDPOINT_URL"] == "http://object-store:9000"
+    assert set(SERVICES[name]["networks"]) & set(SERVICES["object-store"]["networks"])
+
+
+def test_the_worker_in_a_container_asks_the_pool_that_deployments_name() -> None:
+    pools = {each["work_pool"]["name"] for each in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
+    assert pools == {SERVICES["prefect-worker"]["command"][6]}
 
 
 def test_every_command_that_is_told_is_one() -> None:

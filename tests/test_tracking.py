@@ -62,7 +62,7 @@ def test_wrong_credentials_are_told_before_anything_begins(
             monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", guarded.USER)
             monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
         with pytest.raises(UserError, match="refuses these credentials; set MLFLOW_TRACKING_USERNAME"):
-            tracking.check_access()
+            tracking.check_access("any")
 
 
 def test_right_credentials_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,4 +70,4 @@ def test_right_credentials_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", guarded.USER)
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", guarded.PASSWORD)
-        tracking.check_access()
+        tracking.check_access("any")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests import debian, ssh_server
+from tests import programs, ssh_server
 from tests.checkout import Checkout, checkout, ran
 from tests.data_fixtures import ROOT
 from tests.ssh_server import Server
@@ -177,6 +177,6 @@ def test_a_remote_s_key_stays_out_of_git(made: Checkout) -> None:
 
 
 @pytest.mark.parametrize(("required", "stop"), [(False, pytest.skip.Exception), (True, pytest.fail.Exception)])
-def test_a_missing_debian_package_is_named(required: bool, stop: type[BaseException]) -> None:
+def test_a_missing_program_is_named_with_what_brings_it(required: bool, stop: type[BaseException]) -> None:
     with pytest.raises(stop, match="apt-get install openssh-server"):
-        debian.check("ssh", None, required)
+        programs.check("ssh", None, required)

@@ -1,0 +1,47 @@
+"""Tests that need a program which the lock file lacks: skipped with the reason where it is missing, failed where CI
+asks."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.data_fixtures import ROOT
+
+OPTION = "--require-packages"
+
+
+class Program(NamedTuple):
+    """A program that a test starts, and the command that brings it."""
+
+    name: str
+    install: str
+
+
+PROGRAMS = {
+    "ssh": Program("sshd", "apt-get install openssh-server"),
+    "postgres": Program("pg_ctl", "apt-get install postgresql"),
+    "browser": Program("chromium", "apt-get install chromium"),
+    "s3": Program("swift-proxy-server", "make .venv/swift/ready"),
+}
+"""By the marker of the tests that need them."""
+
+
+def search_path() -> str:
+    """Where Debian and the Makefile put programs: servers lie outside the PATH of a user who is not root."""
+    postgres = sorted(str(path) for path in Path("/usr/lib/postgresql").glob("*/bin"))
+    return os.pathsep.join([os.environ["PATH"], "/usr/sbin", *postgres, str(ROOT / ".venv/swift/bin")])
+
+
+def find(marker: str) -> str | None:
+    """The path of the program that tests with this marker start, or None where it is not installed."""
+    return shutil.which(PROGRAMS[marker].name, path=search_path())
+
+
+def check(marker: str, found: str | None, required: bool) -> None:
+    """Skip the test where the program was not found; fail it where it is required."""
+    if found is None:
+        stop = pytest.fail if required else pytest.skip
+        stop(f"{PROGRAMS[marker].name} is not here: {PROGRAMS[marker].install}")
