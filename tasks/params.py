@@ -246,6 +246,10 @@ class Launch(Section):
 
     Each has a GPU of its own, or `compute.threads` threads of the CPU.
     """
+    base: Literal["whole", "sharded"] = "whole"
+    """What each process holds of the frozen base: all of it, or its share of each block, for a base that does not fit
+    one GPU (FSDP2). The adapter is whole in each process either way.
+    """
 
 
 class Train(Section):

@@ -16,7 +16,7 @@ from transformers import set_seed
 from tasks import attention, console, errors, guards, lineage, model, norm, outputs, params, tracking
 from tasks.errors import UserError
 from tasks.shards import Shards, read_shards
-from tasks.train import history, launch, linear, step, stopping, targets, together, training
+from tasks.train import history, launch, linear, sharded, step, stopping, targets, together, training
 from tasks.train.checkpoints import Checkpoints
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -47,7 +47,7 @@ def join_in(wanted: params.Params, packed: Shards, base: Path, out: Path) -> Non
     with stopping.listening() as stop:
         fingerprint = lineage.fingerprint(lineage.training_inputs(wanted, base, packed.folder))
         trainer = training.trainer_for(prepared(base, wanted, packed), packed, wanted, Checkpoints(fingerprint))
-        training.take_steps(trainer, wanted.train, stop)
+        training.take_part(trainer, wanted.train, stop)
 
 
 def write_result(wanted: params.Params, packed: Shards, base: Path, out: Path) -> None:
@@ -79,9 +79,13 @@ def prepared(base: Path, wanted: params.Params, packed: Shards) -> Any:
     """The base model under a fresh adapter, fit to train on packed rows. Raises GuardError where it is not."""
     set_seed(wanted.train.seed)
     lora = wanted.train.lora
-    loaded = model.load_base(base, wanted.compute, attention.NAME, lora.base_bits)
+    in_parts = wanted.train.launch.base == "sharded" and together.count() > 1
+    place = torch.device("cpu") if in_parts else None
+    loaded = model.load_base(base, wanted.compute, attention.NAME, lora.base_bits, place)
     guards.weights_are_finite(str(base), [name for name, value in loaded.named_parameters() if not _finite(value)])
     adapted = adapt(loaded, lora)
+    if in_parts:
+        sharded.shard(adapted)
     guards.sequences_are_apart(step.neighbour_difference(adapted.eval(), training.first_batch(adapted, packed)))
     return adapted
 
