@@ -250,6 +250,11 @@ class Launch(Section):
     """What each process holds of the frozen base: all of it, or its share of each block, for a base that does not fit
     one GPU (FSDP2). The adapter is whole in each process either way.
     """
+    restarts: int = Field(default=2, ge=0, le=100)
+    """How often all begin again from the last checkpoint because one was lost, ended by a signal; no error is retried.
+
+    It changes no byte of the adapter.
+    """
 
 
 class Train(Section):

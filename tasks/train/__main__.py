@@ -35,9 +35,12 @@ def run(
 ) -> None:
     """Write the adapter, its training history and its fingerprint to OUT."""
     wanted, packed = params.load(), read_shards(shards)
-    processes, threads = wanted.train.launch.processes, wanted.compute.threads
-    command = ["-m", "tasks.train", "run", "--shards", str(shards), "--base", str(base), "--out", str(out)]
-    with launch.others(processes, threads, command), together.joined(processes, threads):
+    launched, threads = wanted.train.launch, wanted.compute.threads
+    if launched.processes > 1 and not launch.is_part():
+        command = ["-m", "tasks.train", "run", "--shards", str(shards), "--base", str(base), "--out", str(out)]
+        launch.run(launched, threads, command)
+        return
+    with launch.part(), together.joined(launched.processes, threads):
         write = write_result if together.is_first() else join_in
         write(wanted, packed, base, out)
 
@@ -45,16 +48,18 @@ def run(
 def join_in(wanted: params.Params, packed: Shards, base: Path, out: Path) -> None:
     """Take this process's part of every step."""
     with stopping.listening() as stop:
-        fingerprint = lineage.fingerprint(lineage.training_inputs(wanted, base, packed.folder))
-        trainer = training.trainer_for(prepared(base, wanted, packed), packed, wanted, Checkpoints(fingerprint))
+        checkpoints = checkpoints_of(lineage.training_inputs(wanted, base, packed.folder))
+        trainer = training.trainer_for(prepared(base, wanted, packed), packed, wanted, checkpoints)
         training.take_part(trainer, wanted.train, stop)
 
 
 def write_result(wanted: params.Params, packed: Shards, base: Path, out: Path) -> None:
     """Train, and write the adapter, its history and its fingerprint to `out`."""
     inputs = lineage.training_inputs(wanted, base, packed.folder)
+    checkpoints = checkpoints_of(inputs)
+    if len(checkpoints.launches) > 1:
+        inputs |= {"launches": checkpoints.launches}
     fingerprint = lineage.fingerprint(inputs)
-    checkpoints = Checkpoints(fingerprint)
     with (
         console.timed("train") as timing,
         stopping.listening() as stop,
@@ -73,6 +78,12 @@ def write_result(wanted: params.Params, packed: Shards, base: Path, out: Path) -
             outputs.write_json(folder / "training.json", described)
     checkpoints.clear()
     console.summary(f"adapter in {out}", described | {"MLflow": tracking.page(tracked)})
+
+
+def checkpoints_of(inputs: dict[str, Any]) -> Checkpoints:
+    """Those of this training, whatever processes wrote them."""
+    fingerprint = lineage.fingerprint(lineage.whatever_computes(inputs))
+    return Checkpoints(fingerprint, inputs["params"]["train"]["launch"])
 
 
 def prepared(base: Path, wanted: params.Params, packed: Shards) -> Any:

@@ -9,7 +9,7 @@ from tasks import guards, model, params, tracking
 from tasks.errors import UserError
 from tasks.shards import VALIDATION, Shards, read_shards
 from tasks.train import history, sharded, step
-from tasks.train.checkpoints import Checkpoints
+from tasks.train.checkpoints import Checkpoints, state_of
 from tasks.train.control import ControlledTrainer, Keeper
 from tasks.train.live import Live
 from tasks.train.stopping import Stop, StoppedError
@@ -110,7 +110,9 @@ def take_steps(trainer: ControlledTrainer, wanted: params.Train, stop: Stop) -> 
     trainer.add_callback(keeper)
     newest = trainer.checkpoints.newest()
     if newest is not None:
-        print(f"going on from {newest}", flush=True)
+        began = trainer.checkpoints.launches[-1]["step"]
+        others = ", in other processes than before" if began == state_of(newest)["global_step"] + 1 else ""
+        print(f"going on from {newest}{others}", flush=True)
     with stop.after_the_step(), model.under_peft():
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
     state = trainer.state
