@@ -306,6 +306,12 @@ class Train(Section):
         return self
 
     @model_validator(mode="after")
+    def _a_quantised_base_is_whole(self) -> "Train":
+        if self.lora.base_bits and self.launch.base == "sharded":
+            raise ValueError("`launch.base`: a base of 4 bits cannot be sharded: set it to whole, or base_bits to null")
+        return self
+
+    @model_validator(mode="after")
     def _patience_counts_validations(self) -> "Train":
         if self.patience is not None and self.validate_steps is None:
             raise ValueError("`patience` counts validations: set `validate_steps` too")

@@ -18,7 +18,7 @@ from tasks.train.checkpoints import SEAL, Checkpoints
 from tasks.train.control import ControlledTrainer
 from tasks.train.stopping import StoppedError
 from tests import kills
-from tests.course import Course
+from tests.course import Course, interrupted
 
 
 @pytest.fixture(scope="module")
@@ -109,21 +109,6 @@ def test_the_newest_and_the_best_checkpoint_are_kept(begun: Course, monkeypatch:
     monkeypatch.setattr(ControlledTrainer, "mean_loss", lambda *_: next(losses))
     interrupted(begun, monkeypatch, 9)
     assert begun.checkpoints() == [3, 8]
-
-
-def interrupted(made: Course, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """The training, broken off within this step."""
-    sound = ControlledTrainer.training_step
-
-    def breaking(self: Any, *values: Any, **named: Any) -> Any:
-        if self.state.global_step == step - 1:
-            raise ZeroDivisionError
-        return sound(self, *values, **named)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ControlledTrainer, "training_step", breaking)
-        with pytest.raises(ZeroDivisionError):
-            made.train()
 
 
 def test_a_crash_leaves_its_mlflow_run_failed_and_the_next_start_takes_it_over(
