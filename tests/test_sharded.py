@@ -14,8 +14,9 @@ from transformers import AutoModelForCausalLM
 from tasks import attention, params
 from tasks.errors import UserError
 from tasks.shards import read_shards
-from tasks.train import processes, sharded, step
+from tasks.train import processes, sharded, step, together
 from tasks.train.__main__ import adapt
+from tasks.train.control import ControlledTrainer
 from tests import tiny
 from tests.project import Project
 
@@ -67,6 +68,22 @@ def test_a_process_without_a_row_computes_all_and_adds_nothing(project: Project,
     gradients = torch.autograd.grad(loss, learnt)
     assert loss == 0
     assert not any(gradient.any() for gradient in gradients)
+
+
+def test_a_row_to_validate_on_counts_once_where_some_process_has_none(
+    project: Project, adapted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = step.Rows(read_shards(project.root / "data/pack"))
+    trainer: Any = SimpleNamespace(adapted=adapted, head=step.plain_head(adapted), _prepare_inputs=lambda batch: batch)
+    alone = ControlledTrainer.mean_loss(trainer, rows)
+    processes = len(rows) + 1
+    monkeypatch.setattr(together, "count", lambda: processes)
+    monkeypatch.setattr(together, "total", lambda value: value)
+    found = []
+    for rank in range(processes):
+        monkeypatch.setattr(together, "rank", lambda rank=rank: rank)
+        found.append(ControlledTrainer.mean_loss(trainer, rows))
+    assert (sum(found), found[-1]) == (pytest.approx(alone), 0)
 
 
 def test_a_quantised_base_is_not_sharded() -> None:

@@ -82,7 +82,7 @@ def _attempt(processes: int, command: list[str]) -> None:
             sys.exit(1)  # the first process has got the signal too, and told of it
 
 
-def _fault(where: str, rank: int, failure: ProcessFailure, logs: Path) -> Exception:
+def _fault(where: str, rank: int, failure: ProcessFailure, logs: Path) -> BaseException:
     """What a process said before it failed, or what ended it."""
     if failure.exitcode < 0:
         return _WorkerLostError(f"{where}: it was ended by {signal.Signals(-failure.exitcode).name}")

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from transformers import PrinterCallback, TrainingArguments
 
 from tasks import guards, model, params, tracking
@@ -96,6 +97,7 @@ def take_part(trainer: ControlledTrainer, wanted: params.Train, stop: Stop) -> b
     if best is not None and best != trainer.state.global_step:
         with model.under_peft():
             adapted.load_adapter(str(trainer.checkpoints.path(best)), adapted.active_adapter)
+    PartialState().wait_for_everyone()  # the first process removes the checkpoints next
     guards.adapter_changes_logits(step.adapter_difference(adapted.eval(), first_batch(adapted, packed)))
     return whole
 
