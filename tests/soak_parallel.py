@@ -1,8 +1,8 @@
 """python -m tests.soak_parallel [CHECKOUT]: twenty steps on a real model by one process, by two, and by two in parts.
 
-CHECKOUT is where base model and shards are, this one by default. All train the same adapter on the same rows with the
-same two cores: one process has two threads, two processes have one each. Writes build/soak/parallel.json and prints
-the losses; the exit status tells whether the curves are alike.
+CHECKOUT is where base model and examples are, this one by default. All train the same adapter on the same rows, of 256
+tokens so that it takes minutes, with the same two cores: one process has two threads, two processes have one each.
+Writes build/soak/parallel.json and prints the losses; the exit status tells whether the curves are alike.
 """
 
 import json
@@ -35,29 +35,35 @@ LAUNCHES: dict[str, dict[str, Any]] = {
 }
 
 
-def train(folder: Path, checkout: Path, launch: dict[str, Any]) -> dict[str, Any]:
-    """Train in a folder of its own; returns losses, speed, seconds and the adapter's digest."""
+def params(folder: Path, launch: dict[str, Any]) -> Path:
+    """A folder with this repository's params but for the sizes and the launch."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     values["compute"]["threads"] = 2 // launch["processes"]
+    values["pack"]["row_tokens"] = 256
     values["train"] |= {"max_steps": STEPS, "rows_per_step": 2, "launch": launch}
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    address = f"sqlite:///{folder / 'mlflow.db'}"
-    places = ["--shards", str(checkout / "data/pack"), "--base", str(checkout / "models/base"), "--out", "tuned"]
+    return folder
+
+
+def run(folder: Path, stage: str, **places: Path) -> None:
+    """Run a stage there."""
+    named = [word for name, place in places.items() for word in (f"--{name}", str(place))]
+    own = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
+    subprocess.run([sys.executable, "-m", f"tasks.{stage}", "run", *named], cwd=folder, env=outside() | own, check=True)
+
+
+def train(folder: Path, base: Path, shards: Path) -> dict[str, Any]:
+    """Train there; returns losses, speed, seconds from start to end and the adapter's digest."""
     start = time.monotonic()
-    subprocess.run(
-        [sys.executable, "-m", "tasks.train", "run", *places],
-        cwd=folder,
-        env=outside() | {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": address},
-        check=True,
-    )
+    run(folder, "train", shards=shards, base=base, out=folder / "tuned")
     seconds = time.monotonic() - start
-    [run] = MlflowClient(address).search_runs(["1"])
+    [tracked] = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_runs(["1"])
     losses = [point["loss"] for point in json.loads((folder / "tuned/history.json").read_text())]
     return {
         "losses": losses,
-        "tokens_per_second": run.data.metrics["tokens_per_second"],
+        "tokens_per_second": tracked.data.metrics["tokens_per_second"],
         "seconds": seconds,
         "adapter": outputs.digest_path(folder / "tuned/adapter_model.safetensors"),
     }
@@ -70,8 +76,13 @@ def apart(one: list[float], other: list[float]) -> float:
 
 def main(checkout: Path = ROOT) -> None:
     """Train under each launch and compare."""
-    made = {name: train(RESULT.with_suffix("") / str(number), checkout, launch)
-            for number, (name, launch) in enumerate(LAUNCHES.items())}  # fmt: skip
+    checkout = checkout.resolve()
+    home, base, rendered = RESULT.with_suffix(""), checkout / "models/base", checkout / "data/render"
+    folders = [params(home / str(number), launch) for number, launch in enumerate(LAUNCHES.values())]
+    shards = home / "shards"
+    parts = {name: rendered / f"{name}.parquet" for name in ("examples", "validation")}
+    run(folders[0], "pack", **parts, base=base, out=shards)
+    made = dict(zip(LAUNCHES, (train(folder, base, shards) for folder in folders), strict=True))
     alone, *others = (one["losses"] for one in made.values())
     differences = dict(zip(list(made)[1:], (apart(alone, losses) for losses in others), strict=True))
     told = {"launches": made, "largest_difference": differences, "alike": max(differences.values()) < TOLERANCE}
