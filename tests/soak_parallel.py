@@ -2,7 +2,8 @@
 
 CHECKOUT is where base model and examples are, this one by default. All train the same adapter on the same rows, of 256
 tokens so that it takes minutes, with the same two cores: one process has two threads, two processes have one each.
-Writes build/soak/parallel.json and prints the losses; the exit status tells whether the curves are alike.
+One process of one thread shows what rounding alone does. Writes build/soak/parallel.json and prints the losses; the
+exit status tells whether the curves are alike.
 """
 
 import json
@@ -22,25 +23,27 @@ from tests.data_fixtures import ROOT
 
 RESULT = ROOT / "build/soak/parallel.json"
 STEPS = 20
-TOLERANCE = 0.01
-"""How far two losses may lie apart, of each other: bfloat16 has three digits, and sums in another order move the last.
+TOLERANCE = 0.03
+"""How far two losses of a step may lie apart, as a share of one.
 
-A row that is left out or learnt twice, or a gradient that is not summed, moves the losses by tenths.
+Numbers of bfloat16 have three digits, and products of other shapes and sums in another order move the last; a step here
+is the mean over some sixty tokens.
 """
 
 LAUNCHES: dict[str, dict[str, Any]] = {
-    "one process": {"processes": 1},
-    "two processes": {"processes": 2},
-    "two processes, base sharded": {"processes": 2, "base": "sharded"},
+    "one process": {"threads": 2, "launch": {"processes": 1}},
+    "two processes": {"threads": 1, "launch": {"processes": 2}},
+    "two processes, base sharded": {"threads": 1, "launch": {"processes": 2, "base": "sharded"}},
+    "one process, one thread": {"threads": 1, "launch": {"processes": 1}},
 }
 
 
-def params(folder: Path, launch: dict[str, Any]) -> Path:
-    """A folder with this repository's params but for the sizes and the launch."""
+def params(folder: Path, threads: int, launch: dict[str, Any]) -> Path:
+    """A folder with this repository's params but for the sizes and who computes."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    values["compute"]["threads"] = 2 // launch["processes"]
+    values["compute"]["threads"] = threads
     values["pack"]["row_tokens"] = 256
     values["train"] |= {"max_steps": STEPS, "rows_per_step": 2, "launch": launch}
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
@@ -78,7 +81,7 @@ def main(checkout: Path = ROOT) -> None:
     """Train under each launch and compare."""
     checkout = checkout.resolve()
     home, base, rendered = RESULT.with_suffix(""), checkout / "models/base", checkout / "data/render"
-    folders = [params(home / str(number), launch) for number, launch in enumerate(LAUNCHES.values())]
+    folders = [params(home / str(number), **own) for number, own in enumerate(LAUNCHES.values())]
     shards = home / "shards"
     parts = {name: rendered / f"{name}.parquet" for name in ("examples", "validation")}
     run(folders[0], "pack", **parts, base=base, out=shards)

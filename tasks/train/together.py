@@ -1,6 +1,6 @@
 """Several processes that train one adapter together: what is summed over them, and what only the first of them does.
 
-Each process holds the whole model and computes some rows of every optimiser step. Gradients are summed as they are:
+Each process holds the whole adapter and computes some rows of every optimiser step. Gradients are summed as they are:
 the loss is divided by the supervised tokens of the whole step before. With one process all of this does nothing.
 """
 
