@@ -1,10 +1,12 @@
 """Several processes train what one trains, stop together, and fail with one message."""
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from tasks.errors import UserError
 from tasks.train import launch, processes
 from tasks.train.together import LostError
 from tests.course import Course, interrupted
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 
 
 @pytest.fixture(scope="module")
@@ -165,10 +170,11 @@ def launched(text: str, processes: int = 2, **wanted: Any) -> None:
 
 
 @pytest.fixture
-def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where the processes leave their numbers when they begin."""
     monkeypatch.chdir(tmp_path)
-    return tmp_path / "begun"
+    yield tmp_path / "begun"
+    gc.collect()  # the agent leaves logs open, which else another test would be told of
 
 
 def test_what_one_says_is_told_the_others_end_and_no_error_is_tried_again(begun: Path) -> None:

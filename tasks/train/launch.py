@@ -104,7 +104,7 @@ def part() -> Iterator[None]:
     Where it finds that another one has ended it waits a little, so that the agent sees that one's fault first.
     """
     if is_part():
-        multiprocessing._prctl_pr_set_pdeathsig(signal.SIGKILL)
+        multiprocessing._prctl_pr_set_pdeathsig(signal.SIGKILL)  # type: ignore[attr-defined]
     try:
         yield
     except LostError:

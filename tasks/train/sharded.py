@@ -9,8 +9,7 @@ output layer stay whole as well, since the loss takes the output layer's weights
 from typing import Any
 
 from torch import nn
-from torch.distributed import DeviceMesh
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
