@@ -22,7 +22,6 @@ from tasks.train import launch, processes
 from tasks.train.together import LostError
 from tests.course import Course, interrupted
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 
 
