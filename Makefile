@@ -14,7 +14,7 @@ deploy worker status: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
 deploy worker status: export MLFLOW_TRACKING_URI ?= http://127.0.0.1:5000
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick plan test mutants compare compare-superni soak-compare soak-resume soak-register soak-month soak-pages bench-data bench-train bench-eval bench-serve bench-flow serve lint format ui server deploy worker status clean
+.PHONY: help run quick plan test mutants compare compare-superni soak-compare soak-resume soak-parallel soak-register soak-month soak-pages bench-data bench-train bench-eval bench-serve bench-flow serve lint format ui server deploy worker status clean
 
 help: ## say what each command does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ mutants: $(READY) ## break guards, masks, spans and hold-out on purpose: each mu
 
 soak-resume: $(READY) ## kill a training at twenty moments and compare its adapter with an undisturbed one's (ARGS=BASE)
 	@python -m tests.soak_resume $(ARGS)
+
+soak-parallel: $(READY) ## the losses of one process, of two, and of two that shard the base (build/soak/parallel.json)
+	@python -m tests.soak_parallel $(ARGS)
 
 soak-register: $(READY) ## kill register and promote between any two calls to the registry (build/soak/register.json)
 	@python -m tests.soak_register $(ARGS)

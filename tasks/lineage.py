@@ -29,9 +29,15 @@ def training_values(params: Params) -> dict[str, Any]:
     """The values that decide an adapter's bytes."""
     return {
         "compute": params.compute.model_dump(mode="json"),
-        # How often checkpoints are written changes no byte, and a run may go on at another pace.
-        "train": params.train.model_dump(mode="json", exclude={"checkpoint_minutes"}),
+        # How often checkpoints are written and taken up changes no byte, and a run may go on at another pace.
+        "train": params.train.model_dump(mode="json", exclude={"checkpoint_minutes": True, "launch": {"restarts"}}),
     }
+
+
+def whatever_computes(inputs: dict[str, Any]) -> dict[str, Any]:
+    """`training_inputs` without the processes, which decide the last digits of an adapter alone."""
+    train = {name: value for name, value in inputs["params"]["train"].items() if name != "launch"}
+    return {**inputs, "params": {**inputs["params"], "train": train}}
 
 
 def fingerprint(inputs: dict[str, Any]) -> str:

@@ -34,8 +34,14 @@ def dtype(wanted: Dtype) -> torch.dtype:
     return torch.bfloat16 if capable else torch.float32
 
 
-def load_base(folder: Path, compute: Compute, attention: str = "sdpa", bits: Literal[4] | None = None) -> Any:
-    """The base model of `folder` on this machine's device, with the threads and number format of params.
+def load_base(
+    folder: Path,
+    compute: Compute,
+    attention: str = "sdpa",
+    bits: Literal[4] | None = None,
+    place: torch.device | None = None,
+) -> Any:
+    """The base model of `folder` in this place, or on this machine's device, with params' threads and number format.
 
     With `bits` its linear layers are held quantised, for training an adapter (QLoRA, Dettmers et al. 2023: 4-bit
     NormalFloat with quantised constants). Raises UserError where this machine cannot do that.
@@ -51,7 +57,7 @@ def load_base(folder: Path, compute: Compute, attention: str = "sdpa", bits: Lit
         local_files_only=True,
         **({} if bits is None else {"quantization_config": quantised(number_format), "device_map": {"": device()}}),
     )
-    return model if bits else model.to(device())
+    return model if bits else model.to(place or device())
 
 
 def quantised(number_format: torch.dtype) -> BitsAndBytesConfig:

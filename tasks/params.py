@@ -246,6 +246,15 @@ class Launch(Section):
 
     Each has a GPU of its own, or `compute.threads` threads of the CPU.
     """
+    base: Literal["whole", "sharded"] = "whole"
+    """What each process holds of the frozen base: all of it, or its share of each block, for a base that does not fit
+    one GPU (FSDP2). The adapter is whole in each process either way.
+    """
+    restarts: int = Field(default=2, ge=0, le=100)
+    """How often all begin again from the last checkpoint because one was lost, ended by a signal; no error is retried.
+
+    It changes no byte of the adapter.
+    """
 
 
 class Train(Section):
@@ -294,6 +303,12 @@ class Train(Section):
                 f"`rows_per_step`: {self.rows_per_step} rows cannot be shared evenly by `launch.processes`,"
                 f" which is {processes}: write {above}, or another number of processes"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_quantised_base_is_whole(self) -> "Train":
+        if self.lora.base_bits and self.launch.base == "sharded":
+            raise ValueError("`launch.base`: a base of 4 bits cannot be sharded: set it to whole, or base_bits to null")
         return self
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ import yaml
 
 from tasks import outputs
 from tasks.train import __main__ as train
+from tasks.train.control import ControlledTrainer
 from tests import project
 from tests.checkout import outside
 from tests.data_fixtures import ROOT
@@ -83,6 +84,21 @@ class Course(Project):
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
+
+
+def interrupted(made: Course, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """The training, broken off within this step."""
+    sound = ControlledTrainer.training_step
+
+    def breaking(self: Any, *values: Any, **named: Any) -> Any:
+        if self.state.global_step == step - 1:
+            raise ZeroDivisionError
+        return sound(self, *values, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ControlledTrainer, "training_step", breaking)
+        with pytest.raises(ZeroDivisionError):
+            made.train()
 
 
 def make(root: Path, base: Path | None = None) -> Course:

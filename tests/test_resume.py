@@ -18,7 +18,7 @@ from tasks.train.checkpoints import SEAL, Checkpoints
 from tasks.train.control import ControlledTrainer
 from tasks.train.stopping import StoppedError
 from tests import kills
-from tests.course import Course
+from tests.course import Course, interrupted
 
 
 @pytest.fixture(scope="module")
@@ -111,21 +111,6 @@ def test_the_newest_and_the_best_checkpoint_are_kept(begun: Course, monkeypatch:
     assert begun.checkpoints() == [3, 8]
 
 
-def interrupted(made: Course, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """The training, broken off within this step."""
-    sound = ControlledTrainer.training_step
-
-    def breaking(self: Any, *values: Any, **named: Any) -> Any:
-        if self.state.global_step == step - 1:
-            raise ZeroDivisionError
-        return sound(self, *values, **named)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ControlledTrainer, "training_step", breaking)
-        with pytest.raises(ZeroDivisionError):
-            made.train()
-
-
 def test_a_crash_leaves_its_mlflow_run_failed_and_the_next_start_takes_it_over(
     begun: Course, monkeypatch: pytest.MonkeyPatch, expected: str
 ) -> None:
@@ -137,11 +122,14 @@ def test_a_crash_leaves_its_mlflow_run_failed_and_the_next_start_takes_it_over(
     assert [run.info.status for run in runs(begun)] == ["FINISHED"]
 
 
+TWO = {"processes": 2, "base": "whole"}
+
+
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Checkpoints]:
     """Checkpoints after the steps 1 and 2, the second the newer."""
     monkeypatch.chdir(tmp_path)
-    made = Checkpoints("f00d")
+    made = Checkpoints("f00d", TWO)
     for step in (1, 2):
         written(made, step)
     yield made
@@ -153,7 +141,7 @@ def written(made: Checkpoints, step: int) -> None:
         folder = made.scratch / f"checkpoint-{step}"
         folder.mkdir(parents=True)
         (folder / "optimizer.pt").write_bytes(b"12345678")
-        (folder / "trainer_state.json").write_text(json.dumps({"log_history": []}))
+        (folder / "trainer_state.json").write_text(json.dumps({"global_step": step, "log_history": []}))
 
 
 def test_the_newest_checkpoint_is_taken(store: Checkpoints) -> None:
@@ -196,10 +184,20 @@ def test_what_was_not_finished_is_no_checkpoint(store: Checkpoints) -> None:
 
 
 def test_a_checkpoint_of_another_fingerprint_is_not_taken(store: Checkpoints) -> None:
-    other = Checkpoints("beef")
+    other = Checkpoints("beef", TWO)
     assert other.newest() is None
     shutil.copytree(store.folder, other.folder)
     assert other.newest() is None
+
+
+def test_a_checkpoint_tells_in_which_processes_each_step_was_computed(store: Checkpoints) -> None:
+    two = {"step": 1, **TWO}
+    assert Checkpoints("f00d", TWO).launches == [two]
+    other = Checkpoints("f00d", TWO | {"processes": 4})
+    assert other.launches == [two, {"step": 3, "processes": 4, "base": "whole"}]
+    written(other, 3)
+    assert Checkpoints("f00d", TWO).launches == [*other.launches, {"step": 4, **TWO}]
+    assert Checkpoints("f00d", TWO | {"processes": 4}).launches == other.launches
 
 
 def test_another_seed_begins_anew(begun: Course, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

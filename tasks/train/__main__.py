@@ -16,7 +16,7 @@ from transformers import set_seed
 from tasks import attention, console, errors, guards, lineage, model, norm, outputs, params, tracking
 from tasks.errors import UserError
 from tasks.shards import Shards, read_shards
-from tasks.train import history, launch, linear, step, stopping, targets, together, training
+from tasks.train import history, launch, linear, sharded, step, stopping, targets, together, training
 from tasks.train.checkpoints import Checkpoints
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -35,9 +35,12 @@ def run(
 ) -> None:
     """Write the adapter, its training history and its fingerprint to OUT."""
     wanted, packed = params.load(), read_shards(shards)
-    processes, threads = wanted.train.launch.processes, wanted.compute.threads
-    command = ["-m", "tasks.train", "run", "--shards", str(shards), "--base", str(base), "--out", str(out)]
-    with launch.others(processes, threads, command), together.joined(processes, threads):
+    launched, threads = wanted.train.launch, wanted.compute.threads
+    if launched.processes > 1 and not launch.is_part():
+        command = ["-m", "tasks.train", "run", "--shards", str(shards), "--base", str(base), "--out", str(out)]
+        launch.run(launched, threads, command)
+        return
+    with launch.part(), together.joined(launched.processes, threads):
         write = write_result if together.is_first() else join_in
         write(wanted, packed, base, out)
 
@@ -45,16 +48,18 @@ def run(
 def join_in(wanted: params.Params, packed: Shards, base: Path, out: Path) -> None:
     """Take this process's part of every step."""
     with stopping.listening() as stop:
-        fingerprint = lineage.fingerprint(lineage.training_inputs(wanted, base, packed.folder))
-        trainer = training.trainer_for(prepared(base, wanted, packed), packed, wanted, Checkpoints(fingerprint))
-        training.take_steps(trainer, wanted.train, stop)
+        checkpoints = checkpoints_of(lineage.training_inputs(wanted, base, packed.folder))
+        trainer = training.trainer_for(prepared(base, wanted, packed), packed, wanted, checkpoints)
+        training.take_part(trainer, wanted.train, stop)
 
 
 def write_result(wanted: params.Params, packed: Shards, base: Path, out: Path) -> None:
     """Train, and write the adapter, its history and its fingerprint to `out`."""
     inputs = lineage.training_inputs(wanted, base, packed.folder)
+    checkpoints = checkpoints_of(inputs)
+    if len(checkpoints.launches) > 1:
+        inputs |= {"launches": checkpoints.launches}
     fingerprint = lineage.fingerprint(inputs)
-    checkpoints = Checkpoints(fingerprint)
     with (
         console.timed("train") as timing,
         stopping.listening() as stop,
@@ -75,13 +80,23 @@ def write_result(wanted: params.Params, packed: Shards, base: Path, out: Path) -
     console.summary(f"adapter in {out}", described | {"MLflow": tracking.page(tracked)})
 
 
+def checkpoints_of(inputs: dict[str, Any]) -> Checkpoints:
+    """Those of this training, whatever processes wrote them."""
+    fingerprint = lineage.fingerprint(lineage.whatever_computes(inputs))
+    return Checkpoints(fingerprint, inputs["params"]["train"]["launch"])
+
+
 def prepared(base: Path, wanted: params.Params, packed: Shards) -> Any:
     """The base model under a fresh adapter, fit to train on packed rows. Raises GuardError where it is not."""
     set_seed(wanted.train.seed)
     lora = wanted.train.lora
-    loaded = model.load_base(base, wanted.compute, attention.NAME, lora.base_bits)
+    in_parts = wanted.train.launch.base == "sharded" and together.count() > 1
+    place = torch.device("cpu") if in_parts else None
+    loaded = model.load_base(base, wanted.compute, attention.NAME, lora.base_bits, place)
     guards.weights_are_finite(str(base), [name for name, value in loaded.named_parameters() if not _finite(value)])
     adapted = adapt(loaded, lora)
+    if in_parts:
+        sharded.shard(adapted)
     guards.sequences_are_apart(step.neighbour_difference(adapted.eval(), training.first_batch(adapted, packed)))
     return adapted
 

@@ -1,4 +1,9 @@
-"""Checkpoints of a training, outside what DVC deletes: each is whole or not there, and of one fingerprint."""
+"""Checkpoints of a training, outside what DVC deletes: each is whole or not there, and of one fingerprint.
+
+The fingerprint is that of the training whatever processes compute it, since they take the same steps on the same rows:
+it may go on in another number of them. Only its last digits then are those of neither, so each checkpoint tells in
+which processes each of its steps was computed.
+"""
 
 import json
 import os
@@ -18,14 +23,23 @@ SEAL = "whole.json"
 """The file of a checkpoint that is written last: its fingerprint, and the digest of each other file."""
 
 
-class Checkpoints:
-    """Those of the training with this fingerprint: folders `checkpoint-STEP` as transformers' Trainer writes them."""
+LAUNCHES = "launches.json"
+"""The file of a checkpoint that tells from which step on which processes computed it."""
 
-    def __init__(self, fingerprint: str) -> None:
+
+class Checkpoints:
+    """Those of the training with this fingerprint: folders `checkpoint-STEP` as transformers' Trainer writes them.
+
+    `launch` is what of the params tells how many processes compute the steps that come now.
+    """
+
+    def __init__(self, fingerprint: str, launch: dict[str, Any]) -> None:
         self.fingerprint = fingerprint
         self.folder = settings.BUILD / "checkpoints" / fingerprint
         self.scratch = self.folder / "partial"
         """Where a checkpoint is written before it takes its place."""
+        self.launches = self._launches(launch)
+        """From which step on which processes compute this training, in order; most often the same ones all of it."""
 
     def path(self, step: int) -> Path:
         """The place of the checkpoint of this step."""
@@ -54,6 +68,7 @@ class Checkpoints:
         shutil.rmtree(self.scratch, ignore_errors=True)
         try:
             yield
+            outputs.write_json(made / LAUNCHES, self.launches)
             outputs.write_json(made / SEAL, {"fingerprint": self.fingerprint, "files": _digests(made)})
             _to_disk(made)
             shutil.rmtree(self.path(step), ignore_errors=True)
@@ -72,6 +87,14 @@ class Checkpoints:
     def clear(self) -> None:
         """Remove all of this training."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _launches(self, launch: dict[str, Any]) -> list[dict[str, Any]]:
+        newest = self.newest()
+        if newest is None:
+            return [{"step": 1, **launch}]
+        before: list[dict[str, Any]] = json.loads((newest / LAUNCHES).read_text(encoding="utf-8"))
+        same = before[-1] == {"step": before[-1]["step"], **launch}
+        return before if same else [*before, {"step": state_of(newest)["global_step"] + 1, **launch}]
 
     def _is_whole(self, path: Path) -> bool:
         try:

@@ -60,9 +60,12 @@ class ControlledTrainer(processes.SharedTrainer):
         total = 0.0
         self.adapted.eval()  # each step of training sets it back
         with torch.no_grad():
-            for number in range(together.rank(), len(rows), together.count()):
-                batch = self._prepare_inputs(step.collate([rows[number]]))
-                total += float(step.summed_loss(self.adapted, batch, self.head))
+            for first in range(0, len(rows), together.count()):
+                number = first + together.rank()
+                # Where a block is gathered for a row, every process must compute one.
+                batch = self._prepare_inputs(step.collate([rows[min(number, len(rows) - 1)]]))
+                loss = step.summed_loss(self.adapted, batch, self.head)
+                total += float(loss) if number < len(rows) else 0.0
         return together.total(total) / supervised
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

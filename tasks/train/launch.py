@@ -1,123 +1,112 @@
-"""The other processes of a training: each runs the stage's own command, in the environment that torchrun gives.
+"""The processes of a training on this machine: torchrun's agent starts the stage's command in each, and watches them.
 
-The process that a person or DVC starts is the first of them. accelerate reads that environment (RANK, WORLD_SIZE,
-MASTER_ADDR and so on), so `torchrun` may start all of them as well. It does not here, nor does `accelerate launch`: the
-latter starts several processes on a CPU only through MPI (accelerate 1.15), and torchrun answers a failure with
-tracebacks of its own.
+The agent ends all of them where one fails. It is used without torchrun, which answers a failure with tracebacks of its
+own and begins again after any: here all begin again only where one was lost, since what is wrong stays wrong. Whoever
+starts the stage's command with `torchrun` itself, for instance on several machines, starts no others.
 """
 
+import logging
 import os
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import multiprocessing
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from tasks import settings
 from tasks.errors import UserError
+from tasks.params import Launch
 from tasks.train.together import LostError
 
-PATIENCE = 30.0
-"""Seconds in which a process ends, or notices that another one has failed."""
+PATIENCE = 60
+"""Seconds in which a process that is told to end may end its step."""
+
+NOTICED = 5
+"""Seconds in which the agent notices that a process has ended."""
 
 
-class Other:
-    """Another process, ended with the block; what it prints is dropped, but for its errors."""
+def run(wanted: Launch, threads: int, command: list[str]) -> None:
+    """Run `command`, arguments of this Python, in all processes to their end; what the first one prints is shown.
 
-    def __init__(self, rank: int, command: list[str], environment: dict[str, str]) -> None:
-        self.name = f"process {rank + 1} of {environment['WORLD_SIZE']}"
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the block
-        path = os.pathsep.join(filter(None, [str(settings.ROOT), os.environ.get("PYTHONPATH")]))
-        self.process = subprocess.Popen(
-            [sys.executable, *command],
-            # The working folder need not be the repository's.
-            env=os.environ | environment | {"RANK": str(rank), "LOCAL_RANK": str(rank), "PYTHONPATH": path},
-            stdout=subprocess.DEVNULL,
-            stderr=self._errors,
-        )
-
-    def __enter__(self) -> "Other":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.process.kill()
-        self.process.wait()
-        self._errors.close()
-
-    def fault(self) -> str:
-        """Why it failed; empty while it runs, where it ended well, and where it only lost another one."""
-        status = self.process.poll()
-        if not status:
-            return ""
-        if status < 0:
-            return f"{self.name} failed: it was ended by {signal.Signals(-status).name}"
-        self._errors.seek(0)
-        said = self._errors.read().decode(errors="replace").strip().rpartition("error: ")[2]
-        return "" if said == LostError.WORDS else f"{self.name} failed: {said}"
-
-
-@contextmanager
-def others(processes: int, threads: int, command: list[str]) -> Iterator[None]:
-    """Within the block this process is the first of several; the others run `command`, arguments of this Python.
-
-    Raises UserError with the message of another one where that failed.
+    Raises UserError with the message of the one that failed, SystemExit where the first one has told it itself.
     """
-    if processes == 1 or "RANK" in os.environ:
-        yield
-        return
-    environment = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1"}
-    environment |= {"MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": str(threads)}
-    with ExitStack() as kept:
-        started = [kept.enter_context(Other(rank, command, environment)) for rank in range(1, processes)]
-        kept.enter_context(_watched(started))
-        os.environ |= environment | {"RANK": "0", "LOCAL_RANK": "0"}
+    path = os.pathsep.join(filter(None, [str(settings.ROOT), os.environ.get("PYTHONPATH")]))
+    # The working folder need not be the repository's.
+    os.environ |= {"PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)}
+    for left in reversed(range(wanted.restarts + 1)):
         try:
-            yield
-        except LostError as error:
-            raise UserError(_fault_of(started) or str(error)) from error
-        if fault := _fault_of(started):
-            raise UserError(fault)
+            _attempt(wanted.processes, command)
+        except _WorkerLostError as error:
+            if not left:
+                raise
+            print(f"{error}; all begin again from the last checkpoint", flush=True)
+        else:
+            return
 
 
-def _fault_of(started: list[Other]) -> str:
-    """Wait for the end of all, or for a failure, and tell it; empty where there is none."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        ended = all(other.process.poll() is not None for other in started)
-        if (fault := _fault_now(started)) or ended:
-            return fault
-        time.sleep(0.02)
-    return ""
+class _WorkerLostError(UserError):
+    """A process was ended by a signal, as the kernel does it where memory runs out."""
 
 
-def _fault_now(started: list[Other]) -> str:
-    return next(filter(None, (other.fault() for other in started)), "")
+def _attempt(processes: int, command: list[str]) -> None:
+    """Run all processes once."""
+    agent = logging.getLogger("torch.distributed.elastic")
+    agent.propagate, agent.handlers = False, [logging.NullHandler()]
+    with tempfile.TemporaryDirectory() as logs:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            rdzv_backend="c10d",
+            rdzv_endpoint="127.0.0.1:0",
+            local_addr="127.0.0.1",
+            run_id="train",
+            logs_specs=DefaultLogsSpecs(log_dir=logs, redirects=dict.fromkeys(range(1, processes), Std.ALL)),
+            max_restarts=0,
+            signals_to_handle="SIGTERM,SIGINT",
+            shutdown_timeout=PATIENCE,
+        )
+        try:
+            elastic_launch(config, sys.executable)(*command)
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            raise _fault(f"process {rank + 1} of {processes} failed", rank, failure, Path(logs)) from error
+        except SignalException:
+            sys.exit(1)  # the first process has got the signal too, and told of it
+
+
+def _fault(where: str, rank: int, failure: ProcessFailure, logs: Path) -> BaseException:
+    """What a process said before it failed, or what ended it."""
+    if failure.exitcode < 0:
+        return _WorkerLostError(f"{where}: it was ended by {signal.Signals(-failure.exitcode).name}")
+    if rank == 0:
+        return SystemExit(failure.exitcode)
+    [said] = (path.read_text(errors="replace") for path in logs.glob(f"*/attempt_0/{rank}/stderr.log"))
+    return UserError(f"{where}: {said.strip().rpartition('error: ')[2]}")
+
+
+def is_part() -> bool:
+    """Whether an agent has started this process as one of several."""
+    return "RANK" in os.environ
 
 
 @contextmanager
-def _watched(started: list[Other]) -> Iterator[None]:
-    """End this process where another one has failed and the block does not notice, as under nccl it may not."""
-    done = threading.Event()
+def part() -> Iterator[None]:
+    """Within the block this process ends with the agent that started it, where one did.
 
-    def watch() -> None:
-        while not done.wait(0.5):
-            if (fault := _fault_now(started)) and not done.wait(PATIENCE):
-                print(f"error: {fault}", file=sys.stderr, flush=True)
-                os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    Where it finds that another one has ended it waits a little, so that the agent sees that one's fault first.
+    """
+    if is_part():
+        multiprocessing._prctl_pr_set_pdeathsig(signal.SIGKILL)  # type: ignore[attr-defined]
     try:
         yield
-    finally:
-        done.set()
-
-
-def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    except LostError:
+        time.sleep(NOTICED)
+        raise

@@ -10,7 +10,7 @@ from torch.utils.data import Sampler
 
 from tasks.records import digest
 from tasks.shards import Shards
-from tasks.train import shares, step, together
+from tasks.train import sharded, shares, step, together
 
 FILL = -1
 """The number of a row that is none: an epoch had no row left for this process."""
@@ -23,6 +23,12 @@ class SharedRows(step.Rows):
         if number == FILL:
             return {"number": FILL, "ids": [], "supervised": [], "lengths": np.zeros(0, np.int64)}
         return super().__getitem__(number)
+
+
+def idle_piece(packed: Shards) -> step.Batch:
+    """A row's tokens with nothing to learn: its loss and gradients are zero, and every block computes."""
+    piece = step.collate([step.Rows(packed)[0]])
+    return {**piece, "predicting": piece["predicting"][:0], "labels": piece["labels"][:0]}
 
 
 class Order(Sampler[int]):
@@ -47,13 +53,18 @@ class SharedTrainer(step.PackedTrainer):
     def __init__(self, packed: Shards, threads: int, **arguments: Any) -> None:
         super().__init__(threads, train_dataset=SharedRows(packed), **arguments)
         self.packed = packed
+        self.idle = idle_piece(packed) if sharded.is_sharded(arguments["model"]) else None
+        """What a process without a row computes, where the others wait for it."""
         # Gradients are summed below: DDP would take their mean, and knows only of calls of the whole model.
         prepare: Any = partial(self.accelerator.prepare_model, evaluation_mode=True)
         self.accelerator.prepare_model = prepare
 
     def collate(self, rows: list[dict[str, Any]]) -> step.Batch:
         """As the step's, with the rows' numbers."""
-        return {**super().collate(rows), "numbers": [row["number"] for row in rows]}
+        numbers, batch = [row["number"] for row in rows], super().collate(rows)
+        if self.idle is not None:
+            batch["shares"] += [[self.idle]] * numbers.count(FILL)
+        return {**batch, "numbers": numbers}
 
     def training_step(self, model: Any, inputs: step.Batch, num_items_in_batch: Any = None) -> torch.Tensor:
         """As the Trainer's; the gradients are summed over the processes."""

@@ -1,9 +1,10 @@
 """Several processes that train one adapter together: what is summed over them, and what only the first of them does.
 
-Each process holds the whole model and computes some rows of every optimiser step. Gradients are summed as they are:
+Each process holds the whole adapter and computes some rows of every optimiser step. Gradients are summed as they are:
 the loss is divided by the supervised tokens of the whole step before. With one process all of this does nothing.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -36,8 +37,9 @@ def joined(wanted: int, threads: int) -> Iterator[None]:
     Raises UserError where there are more or fewer, LostError where one of them ends early.
     """
     torch.set_num_threads(threads)
-    if torch.cuda.is_available() and torch.cuda.device_count() < wanted:
-        raise UserError(f"train.launch.processes: {wanted} need a GPU each, and there is {torch.cuda.device_count()}")
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", wanted))
+    if torch.cuda.is_available() and torch.cuda.device_count() < here:
+        raise UserError(f"train.launch.processes: {here} need a GPU each, and there is {torch.cuda.device_count()}")
     found = PartialState(cpu=model.device().type == "cpu").num_processes
     if found != wanted:
         raise UserError(f"train.launch.processes: {wanted} are asked for, and {found} were started")

@@ -3,13 +3,14 @@
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from transformers import PrinterCallback, TrainingArguments
 
 from tasks import guards, model, params, tracking
 from tasks.errors import UserError
 from tasks.shards import VALIDATION, Shards, read_shards
-from tasks.train import history, step
-from tasks.train.checkpoints import Checkpoints
+from tasks.train import history, sharded, step
+from tasks.train.checkpoints import Checkpoints, state_of
 from tasks.train.control import ControlledTrainer, Keeper
 from tasks.train.live import Live
 from tasks.train.stopping import Stop, StoppedError
@@ -44,7 +45,8 @@ def trainer_for(adapted: Any, packed: Shards, wanted: params.Params, checkpoints
     trainer = ControlledTrainer(
         checkpoints,
         packed,
-        wanted.compute.threads,
+        # Threads would gather the blocks of a sharded base in any order, each process in another.
+        1 if sharded.is_sharded(adapted) else wanted.compute.threads,
         model=adapted,
         args=arguments,
         eval_dataset=validation_rows(packed) if train.validate_steps else None,
@@ -82,20 +84,26 @@ def train(trainer: ControlledTrainer, wanted: params.Train, tracked: tracking.Tr
     Returns whether it began with the first step. Raises StoppedError where a signal ended it earlier, GuardError where
     a number is unsound or the adapter changes nothing.
     """
+    tracked.log(0, {"packing_waste": trainer.packed.index["packing_waste"]})
+    trainer.add_callback(Live(tracked, trainer, tokens_per_step(wanted, trainer.packed)))
+    return take_part(trainer, wanted, stop)
+
+
+def take_part(trainer: ControlledTrainer, wanted: params.Train, stop: Stop) -> bool:
+    """What every process does of `train`; the first one also tells of it."""
     packed, adapted = trainer.packed, trainer.adapted
-    tracked.log(0, {"packing_waste": packed.index["packing_waste"]})
-    trainer.add_callback(Live(tracked, trainer, tokens_per_step(wanted, packed)))
     whole = take_steps(trainer, wanted, stop)
     best = history.best_step(trainer.state.log_history)
     if best is not None and best != trainer.state.global_step:
         with model.under_peft():
             adapted.load_adapter(str(trainer.checkpoints.path(best)), adapted.active_adapter)
+    PartialState().wait_for_everyone()  # the first process removes the checkpoints next
     guards.adapter_changes_logits(step.adapter_difference(adapted.eval(), first_batch(adapted, packed)))
     return whole
 
 
 def take_steps(trainer: ControlledTrainer, wanted: params.Train, stop: Stop) -> bool:
-    """Take the steps from the newest checkpoint, or the first one, to the end; every process does so.
+    """Take the steps from the newest checkpoint, or the first one, to the end.
 
     Returns whether it began with the first step. Raises StoppedError where a signal ended it earlier, GuardError where
     a number is unsound.
@@ -104,7 +112,9 @@ def take_steps(trainer: ControlledTrainer, wanted: params.Train, stop: Stop) -> 
     trainer.add_callback(keeper)
     newest = trainer.checkpoints.newest()
     if newest is not None:
-        print(f"going on from {newest}", flush=True)
+        began = trainer.checkpoints.launches[-1]["step"]
+        others = ", in other processes than before" if began == state_of(newest)["global_step"] + 1 else ""
+        print(f"going on from {newest}{others}", flush=True)
     with stop.after_the_step(), model.under_peft():
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
     state = trainer.state
