@@ -84,8 +84,8 @@ ui: server ## the same as make server, by the name that runs print
 server: $(READY) ## MLflow and Prefect on this machine alone, until Ctrl-C, for pages and for clients
 	@python -m infra.server
 
-deploy: $(READY) ## bring deployments, work pool and automations to the Prefect server (make server)
-	@bash infra/deploy.sh
+deploy: $(READY) ## bring deployments, work pool and automations to the Prefect server (make server; ARGS=KUSTOMIZATION)
+	@bash infra/deploy.sh $(ARGS)
 
 status: $(READY) ## the champion, the last runs and the next ones, the disk
 	@python -m flows.status
