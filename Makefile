@@ -14,7 +14,7 @@ deploy worker status: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
 deploy worker status: export MLFLOW_TRACKING_URI ?= http://127.0.0.1:5000
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick plan test mutants compare compare-superni soak-compare soak-resume soak-register soak-month soak-pages bench-data bench-train bench-eval bench-serve bench-flow serve lint format ui server deploy worker status clean
+.PHONY: help run quick plan test mutants compare compare-superni soak-compare soak-resume soak-register soak-month soak-pages soak-image bench-data bench-train bench-eval bench-serve bench-flow serve lint format ui server deploy worker status clean
 
 help: ## say what each command does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ soak-month: $(READY) ## a month of nightly retrainings on a real server, data ch
 
 soak-pages: $(READY) ## from a clean clone to Prefect's and MLflow's pages in a browser (build/soak/pages; Debian: chromium)
 	@python -m tests.soak_pages
+
+soak-image: $(READY) ## the steps of infra/Dockerfile in a bare Debian, and its servers started there (as root; Debian: debootstrap)
+	@python -m tests.soak_image
 
 bench-data: $(READY) ## from source to token shards, beside the tokenizer alone and datasets.map (build/bench/data.json)
 	@python -m infra.bench_data

@@ -1,6 +1,6 @@
 """kubectl kustomize infra/kubernetes/gpu | python -m infra.work_pool: the work pool's template, with that pod.
 
-The pod of a flow run is the PodTemplate `flow-run` of the manifests, so that overlays change it as they change all else.
+A flow run's pod is the PodTemplate `flow-run` of the manifests, so that overlays change it as they change all else.
 """
 
 import json
