@@ -1,7 +1,11 @@
-"""Tests that need a program of a Debian package: skipped with the reason where it is missing, failed where CI asks."""
+"""Tests that need more than requirements.lock: a Debian package's program, or the packages of further lock files.
+
+They are skipped with the reason where that is missing, and failed where CI asks for it.
+"""
 
 import os
 import shutil
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +28,9 @@ PACKAGES = {
 }
 """By the marker of the tests that need them."""
 
+LOCKS = {"manifests": ("infra/image.lock", "infra/validate.lock")}
+"""Lock files whose packages are needed, by marker."""
+
 
 def search_path() -> str:
     """Where Debian puts programs: servers lie outside the PATH of a user who is not root."""
@@ -41,3 +48,20 @@ def check(marker: str, found: str | None, required: bool) -> None:
     if found is None:
         stop = pytest.fail if required else pytest.skip
         stop(f"{PACKAGES[marker].program} is not here: apt-get install {PACKAGES[marker].name}")
+
+
+def check_locked(marker: str, required: bool) -> None:
+    """Skip the test where a package of its lock files is missing; fail it where they are required."""
+    locked = (line.split("==") for path in LOCKS[marker] for line in Path(path).read_text(encoding="utf-8").split())
+    if missing := [name for name, version in locked if installed(name) != version]:
+        stop = pytest.fail if required else pytest.skip
+        command = " ".join(f"--requirement {path}" for path in LOCKS[marker])
+        stop(f"{', '.join(missing)} not here in the locked version: pip install --no-deps {command}")
+
+
+def installed(name: str) -> str | None:
+    """The version of an installed package."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

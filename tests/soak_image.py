@@ -1,9 +1,8 @@
 """python -m tests.soak_image: the steps of infra/Dockerfile in a bare Debian, and what it is to run, started there.
 
 No container engine is asked for: `debootstrap` makes the Debian release that the image is built on, with its own Python
-of the same minor version, and the steps run in it, by chroot, as root (Debian: debootstrap). Then the servers and a plan
-of this repository run as the image's user, with nothing to write to but what the manifests mount. What was seen stands
-in build/soak/image.json.
+of the same minor version, and the steps run in it, by chroot, as root. Then the servers and a plan of this repository run
+as the image's user, with nothing to write to but what the manifests mount. What was seen stands in build/soak/image.json.
 """
 
 import json
@@ -84,7 +83,7 @@ class Image:
 
     def _from(self, step: Step) -> None:
         version, minor, release = re.findall(r"python:((\d\.\d+)\.\d+)-slim-(\w+)", step.rest)[0]
-        packages = f"python{minor},python{minor}-venv,ca-certificates"
+        packages = "python3,python3-pip,python3-venv,ca-certificates"
         call("debootstrap", "--variant=minbase", f"--include={packages}", release, str(self.root))
         for path in ("/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf", "/etc/xdg/pip/pip.conf", *registries()):
             if Path(path).is_file():
