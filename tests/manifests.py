@@ -99,7 +99,7 @@ def secrets(manifests: Manifests) -> Iterator[str]:
     for pod in pods(manifests):
         for entry in pod.container.get("env", []):
             value = entry.get("value", "")
-            secret = re.search(r"PASSWORD$|SECRET_KEY$|AUTH_STRING$|TOKEN$", entry["name"])
+            secret = re.search(r"PASSWORD$|(?<!AUTH_STRING_)SECRET_KEY$|AUTH_STRING$|TOKEN$", entry["name"])
             if re.search(r"://[^/]*:[^/]*@", value) or (secret and "secretKeyRef" not in entry.get("valueFrom", {})):
                 yield f"{pod.name}: {entry['name']} is no reference"
 
@@ -207,7 +207,7 @@ def watched(manifests: Manifests) -> Iterator[str]:
         if resources.get("requests", {}).keys() != {"cpu", "memory"} or "memory" not in resources.get("limits", {}):
             yield f"{pod.name} asks for nothing, or is not bounded"
         probes = {"startupProbe", "readinessProbe", "livenessProbe"}
-        if pod.kind != "PodTemplate" and not probes <= pod.container.keys():
+        if pod.kind != "PodTemplate" and not all(pod.container.get(probe) for probe in probes):
             yield f"{pod.name} is not watched"
         for probe in probes & pod.container.keys():
             asked = pod.container[probe].get("httpGet", {}).get("port")

@@ -1,8 +1,9 @@
 """python -m tests.soak_image: the steps of infra/Dockerfile in a bare Debian, and what it is to run, started there.
 
 No container engine is asked for: `debootstrap` makes the Debian release that the image is built on, with its own Python
-of the same minor version, and the steps run in it, by chroot, as root. Then the servers and a plan of this repository run
-as the image's user, with nothing to write to but what the manifests mount. What was seen stands in build/soak/image.json.
+of the same minor version, and the steps run in it, by chroot, as root. Then the servers and a plan of this repository
+run as the image's user, with nothing to write to but what the manifests mount. What was seen stands in
+build/soak/image.json.
 """
 
 import json
