@@ -78,7 +78,7 @@ class Image:
         chroot = shlex.join(["chroot", f"--userspec={self.user}", str(self.root), "sh", "-c", inside])
         script = " && ".join([*self._bound(), f"mount -t proc proc {self.root}/proc", *mounts, f"exec {chroot}"])
         return subprocess.run(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", script],
+            ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "sh", "-c", script],
             env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
@@ -143,7 +143,7 @@ def call(*command: str) -> None:
 def tried(image: Image, command: str) -> str:
     """The end of what a command prints that runs as a container would: read-only but for the mounts."""
     done = image.shell(
-        f"cp /srv/served.py /tmp/ && {image.entry} {command}",
+        f"cp /srv/served.py /tmp/ && exec {image.entry} {command}",
         f"mount --rbind {image.root} {image.root}",
         f"mount -o remount,bind,ro {image.root}",
         *(f"mount -t tmpfs -o mode=1777 tmpfs {image.root}{path}" for path in WRITABLE),

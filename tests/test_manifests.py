@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from infra import work_pool
 from tasks.errors import UserError
-from tests import dockerfile, manifests
+from tests import debian, dockerfile, manifests
 from tests.data_fixtures import ROOT
 from tests.manifests import FOLDER, Manifests, Pod
 
@@ -51,6 +51,15 @@ def pod(found: Manifests, name: str) -> Pod:
 
 def only(found: Manifests, kind: str, name: str) -> dict[str, Any]:
     return next(made for made in found if (made["kind"], made["metadata"]["name"]) == (kind, name))
+
+
+@pytest.mark.parametrize("stop", [pytest.skip.Exception, pytest.fail.Exception])
+def test_without_the_packages_tests_end_with_the_reason(
+    stop: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(debian, "installed", lambda name: None)
+    with pytest.raises(stop, match=r"kubernetes-validate not here .* --requirement infra/validate\.lock"):
+        debian.check_locked("manifests", required=stop is pytest.fail.Exception)
 
 
 @pytest.mark.manifests
