@@ -121,6 +121,7 @@ def _project(folder: Path, base: Path, rows: int, clean: dict[str, Any]) -> None
     mine = {"format": "alpaca", "path": "rows.jsonl", "licence": "Apache-2.0"}
     values["ingest"] |= {"clean": clean, "sources": {"mine": mine, "starter": starter}}
     values["render"] |= {"examples": rows}
+    values["evaluate"] |= {"suites": values["render"]["held_out"], "include": {}}
     values["pack"] |= {"row_tokens": 1_024}
     (folder / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
 
