@@ -31,7 +31,7 @@ import subprocess, sys, time, urllib.request
 page, *command = sys.argv[1:]
 server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
 try:
-    for _ in range(120):
+    for _ in range(300):
         assert server.poll() is None, f"it ended with {server.returncode}"
         try:
             print(urllib.request.urlopen(page, timeout=10).read(200).decode())
