@@ -24,10 +24,11 @@ from tests.dockerfile import Step
 
 RESULT = ROOT / "build/soak/image.json"
 REPOSITORY = "/srv/instructflow"
-WRITABLE = ("/tmp", "/home/instructflow")  # noqa: S108
+WRITABLE = ("/tmp", "/home/instructflow", "/dev/shm")  # noqa: S108
+"""What the manifests mount, and the shared memory that every container has."""
 
 SERVED = """
-import subprocess, sys, time, urllib.request
+import subprocess, sys, time, urllib.error, urllib.request
 page, *command = sys.argv[1:]
 server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
 try:
@@ -36,6 +37,8 @@ try:
         try:
             print(urllib.request.urlopen(page, timeout=10).read(200).decode())
             break
+        except urllib.error.HTTPError:
+            raise
         except OSError:
             time.sleep(1)
     else:
@@ -54,7 +57,7 @@ RUNS = {
     "what the cluster's worker imports": "python -c 'import prefect_kubernetes.worker, kopf'",
     "what a remote needs": "python -c 'import s3fs, boto3, dvc_s3, dvc_ssh'",
     "a plan of the repository": "python -m flows.plan",
-    "Prefect's pages": "python /tmp/served.py http://127.0.0.1:45990/dashboard prefect server start --port 45990",
+    "Prefect's pages": "python /tmp/served.py http://127.0.0.1:45990/ prefect server start --port 45990",
     "MLflow's page": f"python /tmp/served.py http://127.0.0.1:45991/ {MLFLOW} --backend-store-uri sqlite:////tmp/m.db",
 }
 
