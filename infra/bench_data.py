@@ -8,6 +8,7 @@ Writes build/bench/data.json.
 
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -15,7 +16,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import psutil
 import typer
@@ -30,6 +31,14 @@ STAGES = (["ingest", "run", "mine"], ["render", "run"], ["pack", "run"])
 PEERS = ("tokenizer", "datasets", "datasets_batched")
 CORES = 2
 HANDFUL = 50
+
+
+class Cost(NamedTuple):
+    """What a stage took: seconds, seconds of all its cores together, and the most memory it held at once."""
+
+    seconds: float
+    core_seconds: float
+    peak_gib: float
 
 
 def main(
@@ -81,7 +90,10 @@ def _named(measured: dict[str, Any], rows: int) -> dict[str, Any]:
 
 
 def _run(folder: Path, base: Path, rows: int, clean: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Every stage once on so many rows: seconds in all and of each, and the largest sum of memory of a stage."""
+    """Every stage once on so many rows: seconds in all and of each, and the largest sum of memory of a stage.
+
+    Core seconds are what all processes of a stage took of the processors, which other load hardly changes.
+    """
     _project(folder, base, rows, clean or {})
     subprocess.run(
         _command(["ingest", "run", "starter"]), cwd=folder, env=_environment(), check=True, stdout=sys.stderr
@@ -89,10 +101,9 @@ def _run(folder: Path, base: Path, rows: int, clean: dict[str, Any] | None = Non
     stages = {command[0]: _watched(_command(command), folder) for command in STAGES}
     index = json.loads((folder / "data/pack/index.json").read_text(encoding="utf-8"))
     return {
-        "seconds": sum(seconds for seconds, _ in stages.values()),
-        "peak_gib": max(peak for _, peak in stages.values()),
-        **{f"seconds_of_{name}": seconds for name, (seconds, _) in stages.items()},
-        **{f"peak_gib_of_{name}": peak for name, (_, peak) in stages.items()},
+        "seconds": sum(stage.seconds for stage in stages.values()),
+        "peak_gib": max(stage.peak_gib for stage in stages.values()),
+        **{f"{figure}_of_{name}": value for name, stage in stages.items() for figure, value in stage._asdict().items()},
         "sequences": index["sequences"],
         "tokens": index["tokens"],
     }
@@ -110,13 +121,14 @@ def _project(folder: Path, base: Path, rows: int, clean: dict[str, Any]) -> None
     mine = {"format": "alpaca", "path": "rows.jsonl", "licence": "Apache-2.0"}
     values["ingest"] |= {"clean": clean, "sources": {"mine": mine, "starter": starter}}
     values["render"] |= {"examples": rows}
+    values["evaluate"] |= {"suites": values["render"]["held_out"], "include": {}}
     values["pack"] |= {"row_tokens": 1_024}
     (folder / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
 
 
-def _watched(command: list[str], folder: Path) -> tuple[float, float]:
-    """Seconds of a command, and the most memory that it and its children held together, in GiB."""
-    start = time.perf_counter()
+def _watched(command: list[str], folder: Path) -> Cost:
+    """What a command took, with its children."""
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(command, cwd=folder, env=_environment(), stdout=sys.stderr)
     peak = [0.0]
     watcher = threading.Thread(target=_watch, args=(process, peak))
@@ -126,7 +138,8 @@ def _watched(command: list[str], folder: Path) -> tuple[float, float]:
     watcher.join()
     if status:
         raise UserError(f"{' '.join(command)} ended with status {status}")
-    return seconds, peak[0]
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Cost(seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, peak[0])
 
 
 def _watch(process: subprocess.Popen[bytes], peak: list[float]) -> None:

@@ -3,6 +3,7 @@ asks."""
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,15 +25,17 @@ PROGRAMS = {
     "ssh": Program("sshd", "apt-get install openssh-server"),
     "postgres": Program("pg_ctl", "apt-get install postgresql"),
     "browser": Program("chromium", "apt-get install chromium"),
+    "manifests": Program("kubernetes-validate", "make manifests"),
     "s3": Program("swift-proxy-server", "make .venv/swift/ready"),
 }
 """By the marker of the tests that need them."""
 
 
 def search_path() -> str:
-    """Where Debian and the Makefile put programs: servers lie outside the PATH of a user who is not root."""
+    """Where the Makefile and Debian put programs: servers lie outside the PATH of a user who is not root."""
+    own = [str(Path(sys.executable).parent), str(ROOT / ".venv/swift/bin")]
     postgres = sorted(str(path) for path in Path("/usr/lib/postgresql").glob("*/bin"))
-    return os.pathsep.join([os.environ["PATH"], "/usr/sbin", *postgres, str(ROOT / ".venv/swift/bin")])
+    return os.pathsep.join([*own, os.environ["PATH"], "/usr/sbin", *postgres])
 
 
 def find(marker: str) -> str | None:

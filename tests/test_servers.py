@@ -403,7 +403,8 @@ def test_no_secret_of_a_container_has_a_default(name: str) -> None:
 
 def test_mlflow_asks_for_the_same_logins_in_containers() -> None:
     address = SERVICES["mlflow"]["environment"]["MLFLOW_BACKEND_STORE_URI"]
-    assert COMPOSE["configs"]["mlflow-auth"]["content"] == team.AUTH.format(address=address, admin=team.ADMIN)
+    settings = ROOT / "infra" / COMPOSE["configs"]["mlflow-auth"]["file"]
+    assert settings.read_text(encoding="utf-8") == team.AUTH.format(address=address, admin=team.ADMIN)
 
 
 @pytest.mark.parametrize("name", ["mlflow", "prefect-worker"])
