@@ -28,7 +28,8 @@ def training_inputs(params: Params, base: Path, shards: Path) -> dict[str, Any]:
 def training_values(params: Params) -> dict[str, Any]:
     """The values that decide an adapter's bytes."""
     return {
-        "compute": params.compute.model_dump(mode="json"),
+        # Where it is computed changes no byte either.
+        "compute": params.compute.model_dump(mode="json", exclude={"engine"}),
         # How often checkpoints are written changes no byte, and a run may go on at another pace.
         "train": params.train.model_dump(mode="json", exclude={"checkpoint_minutes"}),
     }
