@@ -15,10 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
 from dvc.dependency.param import ParamsDependency
 from dvc.exceptions import OutputNotFoundError
 from dvc.repo import Repo
-from dvc.utils.serialize import load_yaml, modify_yaml
+from dvc.utils.serialize import modify_yaml
 
 from flows import processes
 from flows.checkouts import git, run
@@ -136,11 +137,10 @@ def merge(address: str, answer: bytes, root: Path = Path()) -> None:
     """Bring home what a stage came to: its entry of dvc.lock, what DVC does not cache, and its outs from the remote."""
     with _MERGING, tarfile.open(fileobj=io.BytesIO(answer)) as archive:
         archive.extractall(root, [member for member in archive if member.name != LOCK], filter="data")
-        there = root / settings.BUILD / "there.lock"
-        there.write_bytes(archive.extractfile(LOCK).read())
+        entry = yaml.safe_load(archive.extractfile(LOCK) or "")["stages"][address]
         with Repo(str(root), _wait_for_lock=True) as repo, repo.lock, modify_yaml(str(root / LOCK)) as lock:
             lock.setdefault("schema", "2.0")
-            lock.setdefault("stages", {})[address] = load_yaml(str(there))["stages"][address]
+            lock.setdefault("stages", {})[address] = entry
         run(["dvc", "--wait-for-lock", "pull", "--force", address], root)
 
 

@@ -97,7 +97,7 @@ def repro(threads: int, stage: graph.Stage, minutes: float) -> Iterator[str]:
     Raises UserError where it fails there, or its node is lost again and again.
     """
     needs = wanted(stage, threads)
-    there = _there.options(
+    there = ray.remote(num_returns="streaming", max_retries=0)(_there).options(
         name=stage.address,
         num_cpus=needs["cpus"],
         num_gpus=needs["gpus"],
@@ -138,7 +138,6 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in told.items() if value}
 
 
-@ray.remote(num_returns="streaming", max_retries=0)
 def _there(parcel: bytes, place: Path, arguments: list[str], environment: dict[str, str]) -> Iterator[Any]:
     """On a node: unpack the parcel, compute the stage in it, and yield its lines, then its exit status and answer.
 
