@@ -7,6 +7,7 @@ READY := $(VENV)/ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
+export RAY_USAGE_STATS_ENABLED := 0
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 # Deployments belong to servers; `make server` starts them at these addresses.
@@ -14,7 +15,7 @@ deploy worker status: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
 deploy worker status: export MLFLOW_TRACKING_URI ?= http://127.0.0.1:5000
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick plan test mutants compare compare-superni soak-compare soak-resume soak-register soak-month soak-pages bench-data bench-train bench-eval bench-serve bench-flow serve lint format ui server deploy worker status clean
+.PHONY: help run quick plan test mutants compare compare-superni soak-compare soak-resume soak-register soak-month soak-pages bench-data bench-train bench-eval bench-serve bench-flow serve ray soak-ray lint format ui server deploy worker status clean
 
 help: ## say what each command does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +73,12 @@ bench-serve: $(READY) ## fifty clients at the server, beside a single one (build
 
 serve: $(READY) ## answer with the champion at http://127.0.0.1:8000, as OpenAI's and MLflow's servers do (ARGS=--help)
 	@python -m tasks.serve run $(ARGS)
+
+ray: $(READY) ## install Ray too, for stages on a cluster (infra/README.md)
+	@python -m pip install --quiet --no-deps --requirement infra/ray.lock
+
+soak-ray: $(READY) ## the pipeline on a Ray cluster, a node killed in training and one in evaluation (build/soak/ray.json)
+	@python -m tests.soak_ray
 
 lint: $(READY) ## style, types and templates
 	@ruff format --check . && ruff check . && mypy && python -m tasks.render lint

@@ -11,7 +11,7 @@ import sys
 import tarfile
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ ANSWER = settings.BUILD / "answer.tar"
 LOCK = "dvc.lock"
 
 _MERGING = threading.Lock()
-"""One stage's answer at a time changes the run's checkout."""
+"""DVC's lock is the process's, and stages are followed side by side in threads of one."""
 
 
 def check(root: Path = Path()) -> None:
@@ -58,7 +58,7 @@ def _strange(repo: Any, root: Path) -> Iterator[str]:
     held, loose = (git("ls-files", "-z", *words, cwd=root).split("\0") for words in ((), _LOOSE))
     named = {str(path) for path in locations.paths(params.load(root / "params.yaml")).values()}
     for path in named | {path for stage in repo.index.stages if stage.cmd for path in files(stage)}:
-        if Path(path).is_absolute() or _in_dvc(repo, root / path):
+        if Path(path).is_absolute() or _outs(repo, root / path):
             continue
         yield from [name for name in loose if _lies_in(name, path)]
         if not any(_lies_in(name, path) for name in held):
@@ -72,11 +72,11 @@ def _lies_in(name: str, path: str) -> bool:
     return name == path or name.startswith(f"{path.rstrip('/')}/")
 
 
-def _in_dvc(repo: Any, path: Path) -> bool:
-    """Whether DVC knows the path as an output, or as a part or a folder of some."""
+def _outs(repo: Any, path: Path) -> list[Any]:
+    """The outs that a path is, lies in, or is a folder of."""
     with suppress(OutputNotFoundError):
-        return bool(repo.find_outs_by_path(str(path.absolute()), recursive=True, strict=False))
-    return False
+        return list(repo.find_outs_by_path(str(path.absolute()), recursive=True, strict=False))
+    return []
 
 
 def files(stage: Any) -> list[str]:
@@ -92,9 +92,9 @@ def offer() -> None:
 
 def pack(root: Path = Path()) -> bytes:
     """The parcel: what git knows and the run's lock, as they stand here, and outs that DVC does not cache."""
-    with Repo(str(root)) as repo:
+    with _locked(root) as repo:
         uncached = [str(out.def_path) for out in repo.index.outs if not out.use_cache]
-    return tar(root, {*git("ls-files", "-z", cwd=root).split("\0"), LOCK, *uncached} - {""})
+        return tar(root, {*git("ls-files", "-z", cwd=root).split("\0"), LOCK, *uncached} - {""})
 
 
 def tar(root: Path, names: set[str]) -> bytes:
@@ -113,10 +113,12 @@ def compute(address: str, minutes: float) -> None:
     Path(".dvc", "config.local").write_text(f'{config}    type = "reflink,hardlink,copy"\n', encoding="utf-8")
     with Repo() as repo:
         [stage] = repo.stage.collect(address)
-        inputs = [path for path in _inputs(stage) if _in_dvc(repo, Path(path))]
+        cached = [(path, out) for path in _inputs(stage) for out in _outs(repo, Path(path)) if out.use_cache]
+        # DVC pulls an out, or a part of one, and knows no folder around some.
+        inputs = {max(str(Path(path).absolute()), str(out.fs_path), key=len) for path, out in cached}
         uncached = {str(out.def_path) for out in stage.outs if not out.use_cache}
     if inputs:
-        run(["dvc", "pull", "--run-cache", *inputs])
+        run(["dvc", "pull", "--run-cache", *sorted(inputs)])
     for line in processes.lines([*processes.REPRO, "--pull", address], minutes):
         print(line, flush=True)
     run(["dvc", "push", "--run-cache", address])
@@ -135,13 +137,20 @@ def _inputs(stage: Any) -> list[str]:
 
 def merge(address: str, answer: bytes, root: Path = Path()) -> None:
     """Bring home what a stage came to: its entry of dvc.lock, what DVC does not cache, and its outs from the remote."""
-    with _MERGING, tarfile.open(fileobj=io.BytesIO(answer)) as archive:
-        archive.extractall(root, [member for member in archive if member.name != LOCK], filter="data")
+    with tarfile.open(fileobj=io.BytesIO(answer)) as archive:
         entry = yaml.safe_load(archive.extractfile(LOCK) or "")["stages"][address]
-        with Repo(str(root), _wait_for_lock=True) as repo, repo.lock, modify_yaml(str(root / LOCK)) as lock:
+        with _locked(root), modify_yaml(str(root / LOCK)) as lock:
+            archive.extractall(root, [member for member in archive if member.name != LOCK], filter="data")
             lock.setdefault("schema", "2.0")
             lock.setdefault("stages", {})[address] = entry
-        run(["dvc", "--wait-for-lock", "pull", "--force", address], root)
+    run(["dvc", "--wait-for-lock", "pull", "--force", address], root)
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[Any]:
+    """The repository, in which nobody else changes dvc.lock: neither another stage's answer nor DVC."""
+    with _MERGING, Repo(str(root), _wait_for_lock=True) as repo, repo.lock:
+        yield repo
 
 
 def main(address: str, minutes: str = "inf") -> None:

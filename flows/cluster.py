@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -26,7 +27,7 @@ from typing import Any
 import ray
 from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RayError, WorkerCrashedError
 
-from flows import away, graph
+from flows import away, graph, processes
 from tasks import settings
 from tasks.errors import UserError
 from tasks.records import digest
@@ -61,11 +62,21 @@ def joined(plan: graph.Plan, threads: int) -> Iterator[Callable[[graph.Stage, fl
     try:
         check(plan, threads)
         away.offer()
-        yield partial(repro, threads)
+        with processes.ctrl_c_first(_cancel):
+            yield partial(repro, threads)
     finally:
-        for running in list(_RUNNING):
-            ray.cancel(running)
+        _cancel()
         ray.shutdown()
+
+
+def _cancel() -> None:
+    """End what runs on the nodes, and wait until the threads that follow it have heard of it."""
+    for running in list(_RUNNING):
+        ray.cancel(running)
+    for _ in range(600):
+        if not _RUNNING:
+            break
+        time.sleep(0.1)
 
 
 def check(plan: graph.Plan, threads: int) -> None:

@@ -186,14 +186,14 @@ def fault(log: Path) -> str:
 
 
 @contextmanager
-def ended_by_ctrl_c() -> Iterator[None]:
-    """While the block runs, Ctrl-C ends all runs first.
+def ctrl_c_first(act: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, Ctrl-C does this first, for instance ends all runs.
 
     Python's asyncio, in which Prefect runs flows, would otherwise hold it back until the flow's own code has returned.
     """
 
     def heard(number: int, frame: object) -> None:
-        stop()
+        act()
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, heard)

@@ -48,11 +48,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The option by which CI refuses to skip."""
-    parser.addoption(debian.OPTION, action="store_true", help="fail the tests whose Debian package is missing")
+    parser.addoption(debian.OPTION, action="store_true", help="fail the tests whose package is missing")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip or fail a test whose Debian package is missing."""
+    """Skip or fail a test whose package is missing."""
     for marker in debian.PACKAGES.keys() & {mark.name for mark in item.iter_markers()}:
         debian.check(marker, debian.program(marker), bool(item.config.getoption(debian.OPTION)))
 

@@ -1,7 +1,8 @@
-"""Tests that need a program of a Debian package: skipped with the reason where it is missing, failed where CI asks."""
+"""Tests that need a program beside the lock's: skipped with the reason where it is missing, failed where CI asks."""
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,24 +12,25 @@ OPTION = "--require-packages"
 
 
 class Package(NamedTuple):
-    """A Debian package and the program of it that a test starts."""
+    """How a package is installed, most often Debian's, and the program of it that a test starts."""
 
-    name: str
+    install: str
     program: str
 
 
 PACKAGES = {
-    "ssh": Package("openssh-server", "sshd"),
-    "postgres": Package("postgresql", "pg_ctl"),
-    "browser": Package("chromium", "chromium"),
+    "ssh": Package("apt-get install openssh-server", "sshd"),
+    "postgres": Package("apt-get install postgresql", "pg_ctl"),
+    "browser": Package("apt-get install chromium", "chromium"),
+    "ray": Package("make ray", "ray"),
 }
 """By the marker of the tests that need them."""
 
 
 def search_path() -> str:
-    """Where Debian puts programs: servers lie outside the PATH of a user who is not root."""
+    """Beside this Python, and where Debian puts programs: servers lie outside the PATH of a user who is not root."""
     postgres = sorted(str(path) for path in Path("/usr/lib/postgresql").glob("*/bin"))
-    return os.pathsep.join([os.environ["PATH"], "/usr/sbin", *postgres])
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin", *postgres])
 
 
 def program(marker: str) -> str | None:
@@ -40,4 +42,4 @@ def check(marker: str, found: str | None, required: bool) -> None:
     """Skip the test where the program was not found; fail it where it is required."""
     if found is None:
         stop = pytest.fail if required else pytest.skip
-        stop(f"{PACKAGES[marker].program} is not here: apt-get install {PACKAGES[marker].name}")
+        stop(f"{PACKAGES[marker].program} is not here: {PACKAGES[marker].install}")
