@@ -85,12 +85,10 @@ class Cluster:
                 stderr=log,
                 start_new_session=True,
             )
-        node = Node(process, home)
-        node.wait()
-        return node
+        return Node(process, home)
 
     def add(self, name: str, cpus: int = 2) -> None:
-        """Start a node that computes."""
+        """Start a node that computes, and that is a part of the cluster some seconds later."""
         self.nodes.append(self.start(name, f"--address={self.address}", f"--num-cpus={cpus}"))
 
     def environment(self) -> dict[str, str]:
@@ -120,8 +118,10 @@ def started(nodes: int = 2, cpus: int = 2) -> Iterator[Cluster]:
     made = Cluster(folder, f"127.0.0.1:{port}")
     head = made.start("head", "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false")
     try:
+        head.wait()
         for number in range(nodes):
             made.add(f"node{number + 1}", cpus)
+            made.nodes[-1].wait()
         yield made
     finally:
         for node in [*made.nodes, head]:

@@ -61,12 +61,14 @@ def test_what_ran_on_the_nodes_is_up_to_date_here(there: tuple[Checkout, Told]) 
 
 
 def test_nodes_lost_in_training_and_in_evaluation_change_no_byte(
-    here: Checkout, nodes: Cluster, tmp_path: Path
+    here: Checkout, there: tuple[Checkout, Told], nodes: Cluster
 ) -> None:
-    # A remote and nodes of its own: what the others computed would be restored.
-    with ray_cluster.started() as others:
-        made = ray_runs.ready(small(tmp_path / "run"), tmp_path / "store")
-        told = ray_runs.run(made, others, Kill(ray_runs.trains), Kill(ray_runs.evaluates, 2))
+    made, _ = there
+    for each in (here, made):
+        each.change("train", "seed", 5)
+    here.run("dvc", "repro")
+    told = ray_runs.run(made, nodes, Kill(ray_runs.trains), Kill(ray_runs.evaluates, 1))
+    assert told.ran == {"train", "evaluate@tuned-inference", "report", "register"}
     [first, second], evaluated = told.nodes["train"], told.nodes["evaluate@tuned-inference"]
     assert told.killed == [first, evaluated[0]]
     assert first != second
