@@ -352,8 +352,8 @@ MUTANTS = [
            "test_checkouts.py::test_a_changed_tree_is_refused_with_the_remedy"),
     Mutant("the engine goes into the fingerprint", "tasks/lineage.py", 'exclude={"engine"}', "exclude=set()",
            "test_lineage.py::test_where_a_model_was_computed_is_no_part_of_its_fingerprint"),
-    Mutant("what git does not hold is left out of a parcel", "flows/away.py", "if not any(_lies_in(name, path)",
-           "if False and not any(_lies_in(name, path)",
+    Mutant("a new file is left out of a parcel", "flows/away.py", "in loose if _lies_in(name, path)",
+           "in ()",
            "test_away.py::test_what_neither_git_nor_dvc_holds_is_named"),
 ]  # fmt: skip
 
