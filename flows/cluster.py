@@ -25,7 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RayError, WorkerCrashedError
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
 
 from flows import away, graph, processes
 from tasks import settings
@@ -45,22 +52,22 @@ _RUNNING: set[Any] = set()
 
 
 @contextmanager
-def joined(plan: graph.Plan, threads: int) -> Iterator[Callable[[graph.Stage, float], Iterator[str]]]:
-    """Computes stages on the cluster while the block runs; what still runs there at its end is ended.
+def joined(stages: list[graph.Stage], threads: int) -> Iterator[Callable[[graph.Stage, float], Iterator[str]]]:
+    """Computes these stages on the cluster while the block runs; what still runs there at its end is ended.
 
-    Raises UserError where there is no cluster, or a stage that would run cannot.
+    Raises UserError where there is no cluster, or one of them could not run there.
     """
     away.check()
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # nodes have no code of this project of their own
     try:
         ray.init("auto", log_to_driver=False, logging_level=logging.WARNING, configure_logging=False)
-    except (ConnectionError, RayError) as error:
+    except (ConnectionError, RuntimeError, RayError) as error:
         raise UserError(
             f"compute.engine is ray, and no cluster answers: start one on this machine (ray start --head), join one, or"
             f" name it in RAY_ADDRESS: {error}"
         ) from error
     try:
-        check(plan, threads)
+        check(stages, threads)
         away.offer()
         with processes.ctrl_c_first(_cancel):
             yield partial(repro, threads)
@@ -79,12 +86,12 @@ def _cancel() -> None:
         time.sleep(0.1)
 
 
-def check(plan: graph.Plan, threads: int) -> None:
-    """Raise UserError where a stage that would run asks for more than any node has."""
+def check(stages: list[graph.Stage], threads: int) -> None:
+    """Raise UserError where a stage asks for more than any node has."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for stage in plan.stages:
+    for stage in stages:
         needs = wanted(stage, threads)
-        if stage.address in plan.reasons and not any(_fits(needs, node) for node in nodes):
+        if not any(_fits(needs, node) for node in nodes):
             asked = ", ".join(f"{name} {needs[name]:g}" for name in RESOURCES)
             raise UserError(f"dvc.yaml: {stage.address}: its meta asks for {asked}, and no node of the cluster has it")
 
@@ -138,6 +145,8 @@ def _followed(stage: graph.Stage, running: Any) -> Iterator[str]:
                     away.merge(stage.address, answer)
                 case (status, _):
                     raise UserError(f"{stage.address} ended on its node with exit status {status}")
+    except TaskCancelledError as error:
+        raise UserError("stopped") from error
     finally:
         _RUNNING.remove(running)
 

@@ -82,14 +82,15 @@ def pipeline(side_by_side: int = 2) -> dict[str, str]:
 @contextmanager
 def engine(wanted: params.Compute, plan: graph.Plan) -> Iterator[Repro]:
     """How stages are computed: each in this checkout, or on a node of the Ray cluster."""
-    if wanted.engine == "local" or not plan.reasons:
+    # What has an effect outside the graph has it from here: its locks are this machine's.
+    going = [stage for stage in plan.stages if stage.address in plan.reasons and "ensure" not in stage.meta]
+    if wanted.engine == "local" or not going:
         yield here
         return
     from flows import cluster  # an extra, and nobody else waits for its import
 
-    with cluster.joined(plan, wanted.threads) as there:
-        # What has an effect outside the graph has it from here: its locks are this machine's.
-        yield lambda stage, minutes: (here if "ensure" in stage.meta else there)(stage, minutes)
+    with cluster.joined(going, wanted.threads) as there:
+        yield lambda stage, minutes: (there if stage in going else here)(stage, minutes)
 
 
 def here(stage: graph.Stage, minutes: float) -> Iterator[str]:

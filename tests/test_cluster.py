@@ -86,7 +86,21 @@ def test_a_stage_asks_for_what_its_meta_says_and_for_a_processor_a_thread_where_
         cluster.wanted(Stage("a", "", frozenset(), {"gpus": "one"}), 2)
 
 
-def test_a_cluster_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("meta", "told"), [({"cpus": 3}, "cpus 3"), ({"gpus": 1}, "gpus 1"), ({"memory": 5}, "memory 5")]
+)
+def test_what_no_living_node_has_is_refused(monkeypatch: pytest.MonkeyPatch, meta: dict[str, int], told: str) -> None:
+    from flows import cluster
+
+    lost = {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0, "memory": 2.0**40}}
+    living = {"Alive": True, "Resources": {"CPU": 2.0, "memory": 4.0 * 1024**3}}
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: [lost, living])
+    cluster.check([Stage("a", "", frozenset(), {"memory": 4})], 2)
+    with pytest.raises(UserError, match=rf"^dvc.yaml: a: its meta asks for .*{told}.*, and no node of the cluster has"):
+        cluster.check([Stage("a", "", frozenset(), meta)], 2)
+
+
+def test_a_cluster_that_is_not_there_is_told(tmp_path: Path) -> None:
     made = ray_runs.ready(small(tmp_path / "run"), tmp_path / "store")
     with pytest.raises(AssertionError, match=r"error: compute.engine is ray, and no cluster answers: start one"):
         made.flow(RAY_ADDRESS="127.0.0.1:9")
