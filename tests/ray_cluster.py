@@ -95,15 +95,12 @@ class Cluster:
         """By which a flow finds the cluster."""
         return {**QUIET, "RAY_ADDRESS": self.address}
 
-    def kill_where(self, is_it: Callable[[Node], bool], flow: subprocess.Popen[bytes], wait: float = 0) -> str:
-        """Kill the first node of which it is so, so many seconds later; its name. AssertionError where none was."""
+    def where(self, is_it: Callable[[Node], bool], flow: subprocess.Popen[bytes]) -> Node:
+        """The first node of which it is so, once there is one. AssertionError where the flow ends first."""
         while flow.poll() is None:
             for node in self.nodes:
                 if node.process.poll() is None and is_it(node):
-                    time.sleep(wait)
-                    assert is_it(node), f"{node.home.name} was done already"
-                    node.kill()
-                    return node.home.name
+                    return node
             time.sleep(0.1)
         raise AssertionError("the flow ended first")
 

@@ -3,7 +3,9 @@
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,23 +63,36 @@ def ready(made: Checkout, store: Path) -> Checkout:
     return made
 
 
-def run(made: Checkout, cluster: Cluster, *kills: Kill) -> Told:
-    """The flow on the cluster, with a node killed at each of these moments and another one started instead of it."""
+@contextmanager
+def begun(made: Checkout, cluster: Cluster) -> Iterator[subprocess.Popen[bytes]]:
+    """The flow on the cluster, while it runs; what it prints is in build/flow.log."""
     path = made.root / "build" / "flow.log"
     path.parent.mkdir(exist_ok=True)
-    killed = []
     command = [sys.executable, "-m", "flows.pipeline"]
     environment = {**outside(), **cluster.environment()}
-    with path.open("wb") as log:
-        process = subprocess.Popen(command, cwd=made.root, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    with (
+        path.open("wb") as log,
+        subprocess.Popen(command, cwd=made.root, env=environment, stdout=log, stderr=subprocess.STDOUT) as process,
+    ):
         try:
-            for kill in kills:
-                killed.append(cluster.kill_where(kill.does, process, kill.seconds))
-                cluster.add(f"node{len(cluster.nodes) + 1}")
-            process.wait()
+            yield process
         finally:
             process.kill()
-    told = Told(path.read_text(encoding="utf-8", errors="replace"), killed)
+
+
+def run(made: Checkout, cluster: Cluster, *kills: Kill) -> Told:
+    """The flow on the cluster, with a node killed at each of these moments and another one started instead of it."""
+    killed = []
+    with begun(made, cluster) as process:
+        for kill in kills:
+            node = cluster.where(kill.does, process)
+            time.sleep(kill.seconds)
+            assert kill.does(node), f"{node.home.name} was done already"
+            node.kill()
+            killed.append(node.home.name)
+            cluster.add(f"node{len(cluster.nodes) + 1}")
+        process.wait()
+    told = Told((made.root / "build/flow.log").read_text(encoding="utf-8", errors="replace"), killed)
     assert process.returncode == 0, told.output[-4000:]
     return told
 

@@ -1,6 +1,7 @@
 """The pipeline on a real Ray cluster: nodes that share nothing but DVC's remote, and that are lost."""
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,6 +85,16 @@ def test_a_stage_asks_for_what_its_meta_says_and_for_a_processor_a_thread_where_
     assert cluster.wanted(asks, 2) == {"cpus": 2, "gpus": 1, "memory": 4.5}
     with pytest.raises(UserError, match=r"dvc.yaml: a: meta.gpus: 'one': must be a number from 0"):
         cluster.wanted(Stage("a", "", frozenset(), {"gpus": "one"}), 2)
+
+
+def test_ctrl_c_ends_what_runs_on_the_nodes(there: tuple[Checkout, Told], nodes: Cluster) -> None:
+    made, _ = there
+    made.change("train", "epochs", 500)
+    with ray_runs.begun(made, nodes) as flow:
+        node = nodes.where(ray_runs.trains, flow)
+        flow.send_signal(signal.SIGINT)
+        assert flow.wait(120) == 130
+        assert not node.computes("tasks.train")
 
 
 @pytest.mark.parametrize(
