@@ -60,11 +60,12 @@ def joined(stages: list[graph.Stage], threads: int) -> Iterator[Callable[[graph.
     away.check()
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # nodes have no code of this project of their own
     try:
+        _reach(os.environ.get("RAY_ADDRESS", ""))
         ray.init("auto", log_to_driver=False, logging_level=logging.WARNING, configure_logging=False)
-    except (ConnectionError, RuntimeError, RayError) as error:
+    except (OSError, RuntimeError, RayError) as error:
         raise UserError(
             f"compute.engine is ray, and no cluster answers: start one on this machine (ray start --head), join one, or"
-            f" name it in RAY_ADDRESS: {error}"
+            f" name its head as HOST:PORT in RAY_ADDRESS: {error}"
         ) from error
     try:
         check(stages, threads)
@@ -74,6 +75,13 @@ def joined(stages: list[graph.Stage], threads: int) -> Iterator[Callable[[graph.
     finally:
         _cancel()
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise OSError where nobody listens there: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _cancel() -> None:
