@@ -25,7 +25,7 @@ FOLDER = RESULT.with_suffix("")
 RUNS: dict[str, list[Kill]] = {
     "undisturbed": [],
     "killed in training": [Kill(ray_runs.trains, 5)],
-    "killed in evaluation": [Kill(ray_runs.evaluates, 15)],
+    "killed in evaluation": [Kill(ray_runs.evaluates, 8)],
 }
 """Runs on the cluster; a node is killed so many seconds after it is seen behind a checkpoint, or at an evaluation."""
 
