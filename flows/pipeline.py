@@ -6,11 +6,11 @@ Works with no Prefect server started; with PREFECT_API_URL set it uses that serv
 import json
 import logging
 import math
-import os
 import re
 import signal
-import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +29,7 @@ from prefect.tasks import exponential_backoff
 from rich.console import Console
 
 from flows import graph, processes
-from tasks import errors, preflight, tracking
+from tasks import errors, params, preflight, tracking
 from tasks.errors import UserError
 
 DVC_HINT = re.compile(
@@ -40,6 +40,19 @@ DVC_HINT = re.compile(
 
 RAN, UNCHANGED, RESTORED = "Ran", "Unchanged", "Restored from cache"
 
+HANDED_OVER = 100
+"""Stages that go on side by side on a cluster, which holds back those that it has no room for."""
+
+Repro = Callable[[graph.Stage, float], Iterator[str]]
+"""Computes a stage in so many minutes at most, and gives the lines of `dvc repro`."""
+
+
+def run(side_by_side: int) -> dict[str, str]:
+    """The pipeline in the working folder, so many stages at a time; on a cluster, as many as it has room for."""
+    places = side_by_side if params.load().compute.engine == "local" else HANDED_OVER
+    runner: Any = ThreadPoolTaskRunner(max_workers=places)
+    return dict(pipeline.with_options(task_runner=runner)(places))
+
 
 @flow(name="pipeline", description="Every stage of dvc.yaml once; unchanged ones are passed over.")
 def pipeline(side_by_side: int = 2) -> dict[str, str]:
@@ -47,10 +60,11 @@ def pipeline(side_by_side: int = 2) -> dict[str, str]:
 
     Returns what became of each stage. Raises UserError that names the stages that failed.
     """
-    tracking.check_access(preflight.load().register_.experiment)
+    wanted = preflight.load()
+    tracking.check_access(wanted.register_.experiment)
     plan = graph.plan()
-    with processes.cache_in_use():
-        states = run_in_order(plan, side_by_side)
+    with processes.cache_in_use(), engine(wanted.compute, plan) as repro:
+        states = run_in_order(plan, side_by_side, repro)
     failed = [stage.address for stage in plan.stages if not _succeeded(states, stage.address)]
     if failed:
         raise UserError(f"stages failed or were not reached: {', '.join(failed)}; their output is above")
@@ -65,7 +79,26 @@ def pipeline(side_by_side: int = 2) -> dict[str, str]:
     return {address: str(state.name) for address, state in states.items()}
 
 
-def run_in_order(plan: graph.Plan, side_by_side: int) -> dict[str, State[Any]]:
+@contextmanager
+def engine(wanted: params.Compute, plan: graph.Plan) -> Iterator[Repro]:
+    """How stages are computed: each in this checkout, or on a node of the Ray cluster."""
+    # What has an effect outside the graph has it from here: its locks are this machine's.
+    going = [stage for stage in plan.stages if stage.address in plan.reasons and "ensure" not in stage.meta]
+    if wanted.engine == "local" or not going:
+        yield here
+        return
+    from flows import cluster  # an extra, and nobody else waits for its import
+
+    with cluster.joined(going, wanted.threads) as there:
+        yield lambda stage, minutes: (there if stage in going else here)(stage, minutes)
+
+
+def here(stage: graph.Stage, minutes: float) -> Iterator[str]:
+    """The lines of `dvc repro` of this one stage, in this checkout."""
+    return processes.lines([*processes.REPRO, stage.address], minutes)
+
+
+def run_in_order(plan: graph.Plan, side_by_side: int, repro: Repro) -> dict[str, State[Any]]:
     """Run each stage as soon as those before it have succeeded; returns the states of the stages that were reached.
 
     A stage is submitted only when it can start at once, so that whenever a place is free the one with the longest way
@@ -80,7 +113,7 @@ def run_in_order(plan: graph.Plan, side_by_side: int) -> dict[str, State[Any]]:
             if stage.address not in futures and all(_succeeded(states, name) for name in stage.upstream)
         ]
         for stage in ready[: side_by_side - (len(futures) - len(states))]:
-            futures[stage.address] = submit(stage, stage.address in plan.reasons, futures)
+            futures[stage.address] = submit(stage, repro if stage.address in plan.reasons else None, futures)
         running = {address: future for address, future in futures.items() if address not in states}
         if not running:
             return states
@@ -88,7 +121,7 @@ def run_in_order(plan: graph.Plan, side_by_side: int) -> dict[str, State[Any]]:
         states |= {address: future.state for address, future in running.items() if future.state.is_final()}
 
 
-def submit(stage: graph.Stage, may_run: bool, futures: dict[str, PrefectFuture[Any]]) -> PrefectFuture[Any]:
+def submit(stage: graph.Stage, repro: Repro | None, futures: dict[str, PrefectFuture[Any]]) -> PrefectFuture[Any]:
     """Hand a stage to Prefect under its own name, with what its `meta` asks for."""
     named: Any = run_stage.with_options(
         name=stage.address,
@@ -98,9 +131,7 @@ def submit(stage: graph.Stage, may_run: bool, futures: dict[str, PrefectFuture[A
         retries=stage.meta.get("retries", 0),
         retry_delay_seconds=exponential_backoff(10),
     )
-    future: PrefectFuture[Any] = named.submit(
-        stage, may_run, wait_for=[futures[name] for name in sorted(stage.upstream)]
-    )
+    future: PrefectFuture[Any] = named.submit(stage, repro, wait_for=[futures[name] for name in sorted(stage.upstream)])
     return future
 
 
@@ -109,9 +140,12 @@ def _succeeded(states: dict[str, State[Any]], address: str) -> bool:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def run_stage(stage: graph.Stage, may_run: bool) -> State[Any]:
-    """Run one stage through DVC, unless DVC's status says that nothing before it or in it has changed."""
-    became = _repro(stage.address, stage.meta.get("limit_minutes", math.inf)) if may_run else UNCHANGED
+def run_stage(stage: graph.Stage, repro: Repro | None) -> State[Any]:
+    """Run one stage through DVC, unless DVC's status says that nothing before it or in it has changed: None."""
+    became = UNCHANGED
+    if repro is not None:
+        lines = _told(repro(stage, stage.meta.get("limit_minutes", math.inf)))
+        became = _became(stage.address, lines)
     _publish(stage)
     return Completed(name=became, message=f"{stage.address}: {became.lower()}")
 
@@ -119,46 +153,26 @@ def run_stage(stage: graph.Stage, may_run: bool) -> State[Any]:
 @task(cache_policy=NO_CACHE, persist_result=False)
 def effect(command: str, artifact: str = "") -> None:
     """Bring about an effect outside the graph, and put what it says of it on Prefect's page."""
-    _stream(command.split())
+    _told(processes.lines(command.split()))
     if (page := Path(artifact)).is_file():
         create_markdown_artifact(page.read_text(encoding="utf-8"), key=page.stem, description=command)
 
 
-def _repro(address: str, minutes: float) -> str:
-    """`dvc repro` of this one stage; returns whether it ran, was restored from DVC's cache, or had not changed."""
-    lines = _stream(["dvc", "--wait-for-lock", "repro", "--single-item", address], minutes)
+def _became(address: str, lines: list[str]) -> str:
+    """Whether `dvc repro` ran the stage, restored it from DVC's cache, or found it unchanged, by what it printed."""
     if any(line.startswith(f"Running stage '{address}'") for line in lines):
         return RAN
     return RESTORED if any("checking out outputs" in line for line in lines) else UNCHANGED
 
 
-def _stream(command: list[str], minutes: float = math.inf) -> list[str]:
-    """Run a command with this Python's tools first on the path, its output line by line in Prefect's log.
-
-    Raises UserError where it fails, or takes longer than so many minutes.
-    """
-    logger = get_run_logger()
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONUNBUFFERED": "1",
-        "COLUMNS": "150",
-    }
-    lines = []
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment,
-        pass_fds=tuple(processes.HELD),
-    ) as process, processes.limited(process.pid, 60 * minutes) as late:  # fmt: skip
-        for line in process.stdout or ():
-            if line.strip():
-                lines.append(line.rstrip())
-                if not DVC_HINT.fullmatch(lines[-1]):
-                    logger.info(lines[-1])
-    if late.is_set():
-        raise UserError(f"`{' '.join(command)}` took longer than {minutes:g} minutes (limit_minutes in dvc.yaml)")
-    if process.returncode:
-        raise UserError(f"`{' '.join(command)}` ended with exit status {process.returncode}")
-    return lines
+def _told(lines: Iterator[str]) -> list[str]:
+    """The lines of a command, each in Prefect's log as it comes."""
+    logger, told = get_run_logger(), []
+    for line in lines:
+        told.append(line)
+        if not DVC_HINT.fullmatch(line):
+            logger.info(line)
+    return told
 
 
 def _publish(stage: graph.Stage) -> None:
@@ -229,15 +243,16 @@ app = typer.Typer(help=__doc__, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    side_by_side: Annotated[int, typer.Option(help="Stages that may run at the same time.", min=1)] = 2,
+    side_by_side: Annotated[
+        int, typer.Option(help="Stages that may run at the same time here; a cluster decides itself.", min=1)
+    ] = 2,
 ) -> None:
     """Bring every stage of dvc.yaml up to date, in graph order."""
     preflight.load()  # here too, so that a wrong file is refused before a server starts
     without_tracebacks()
-    runner: Any = ThreadPoolTaskRunner(max_workers=side_by_side)
     start_server()
     try:
-        became = pipeline.with_options(task_runner=runner)(side_by_side)
+        became = run(side_by_side)
     except KeyboardInterrupt:
         print("stopped by Ctrl-C; the same command again goes on from there", file=sys.stderr, flush=True)
         raise

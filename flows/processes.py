@@ -2,6 +2,7 @@
 
 import fcntl
 import itertools
+import math
 import os
 import re
 import signal
@@ -22,6 +23,9 @@ from tasks.errors import UserError
 _RUNNING: dict[str, subprocess.Popen[bytes]] = {}
 _STOPPED = threading.Event()
 
+
+REPRO = ["dvc", "--wait-for-lock", "repro", "--single-item"]
+"""The command that computes one stage, here and on any other machine."""
 
 HELD: set[int] = set()
 """Descriptors of locks that the commands of this process inherit, so that they hold for as long as one lives."""
@@ -99,6 +103,30 @@ def limited(process: int, seconds: float) -> Iterator[threading.Event]:
         timer.cancel()
 
 
+def lines(command: list[str], minutes: float = math.inf) -> Iterator[str]:
+    """What a command prints, line by line as it comes, with this Python's tools first on the path.
+
+    Raises UserError where it fails, or takes longer than so many minutes.
+    """
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONUNBUFFERED": "1",
+        "COLUMNS": "150",
+    }
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment,
+        pass_fds=tuple(HELD),
+    ) as process, limited(process.pid, 60 * minutes) as late:  # fmt: skip
+        for line in process.stdout or ():
+            if line.strip():
+                yield line.rstrip()
+    if late.is_set():
+        raise UserError(f"`{' '.join(command)}` took longer than {minutes:g} minutes (limit_minutes in dvc.yaml)")
+    if process.returncode:
+        raise UserError(f"`{' '.join(command)}` ended with exit status {process.returncode}")
+
+
 def run_pipeline(checkout: Experiment, api: str, lock: int) -> Iterator[str]:
     """The lines that the pipeline logs in the checkout, as they come. Raises UserError where it fails.
 
@@ -158,14 +186,14 @@ def fault(log: Path) -> str:
 
 
 @contextmanager
-def ended_by_ctrl_c() -> Iterator[None]:
-    """While the block runs, Ctrl-C ends all runs first.
+def ctrl_c_first(act: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, Ctrl-C does this first, for instance ends all runs.
 
     Python's asyncio, in which Prefect runs flows, would otherwise hold it back until the flow's own code has returned.
     """
 
     def heard(number: int, frame: object) -> None:
-        stop()
+        act()
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, heard)

@@ -19,7 +19,6 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.events import emit_event
 from prefect.states import Cancelled, Completed
-from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 
 from flows import attempts, changes, pipeline, remotes
@@ -101,9 +100,8 @@ def attempt(
 def through(made: Attempt, side_by_side: int) -> Outcome:
     """Run the pipeline in the checkout, and keep what came of it."""
     (made.folder / attempts.DECISION).unlink(missing_ok=True)
-    runner: Any = ThreadPoolTaskRunner(max_workers=side_by_side)
     with attempts.inside(made.folder):
-        pipeline.pipeline.with_options(task_runner=runner)(side_by_side)
+        pipeline.run(side_by_side)
     outcome = made.keep(datetime.now(UTC))
     made.remember(outcome)
     return outcome

@@ -28,8 +28,9 @@ def training_inputs(params: Params, base: Path, shards: Path) -> dict[str, Any]:
 def training_values(params: Params) -> dict[str, Any]:
     """The values that decide an adapter's bytes."""
     return {
-        "compute": params.compute.model_dump(mode="json"),
-        # How often checkpoints are written and taken up changes no byte, and a run may go on at another pace.
+        # Where it is computed changes no byte.
+        "compute": params.compute.model_dump(mode="json", exclude={"engine"}),
+        # How often checkpoints are written and taken up changes none either, and a run may go on at another pace.
         "train": params.train.model_dump(mode="json", exclude={"checkpoint_minutes": True, "launch": {"restarts"}}),
     }
 

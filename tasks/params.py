@@ -27,10 +27,15 @@ class Section(BaseModel):
 class Compute(Section):
     """How every stage computes. Part of the fingerprint: another number of threads sums in another order."""
 
-    threads: Annotated[int, Field(ge=1, le=256)] = 2
+    threads: Annotated[int, Field(ge=1, le=256)]
     """CPU threads of each stage; never taken from the machine."""
-    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    dtype: Literal["auto", "bfloat16", "float32"]
     """Number format of the base weights; `auto` takes bfloat16 where the hardware multiplies it, else float32."""
+    engine: Literal["local", "ray"] = "local"
+    """Where flows compute stages: on this machine, or on the Ray cluster that RAY_ADDRESS names.
+
+    It changes no byte, and is no part of the fingerprint.
+    """
 
 
 class Model(Section):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from tasks import errors, faults, params
@@ -26,6 +27,8 @@ def load(path: Path = Path("params.yaml")) -> Params:
     if wanted.train.validate_steps is not None and not wanted.render.validation:
         found.append("train.validate_steps: there is nothing to validate on: set render.validation above 0")
     found += _measures(wanted)
+    if wanted.compute.engine == "ray" and find_spec("ray") is None:
+        found.append("compute.engine: ray: Ray is not installed; run: make ray, or write local")
     if found:
         raise faults.refusal(path, found)
     return wanted

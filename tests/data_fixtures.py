@@ -20,7 +20,7 @@ ORIGIN = Origin("starter", STARTER, "starter", "Apache-2.0", seed=17)
 def sections(**changes: dict[str, Any]) -> dict[str, Any]:
     """The smallest params that are right, with the changes laid over their sections."""
     smallest: dict[str, Any] = {
-        "compute": {},
+        "compute": {"threads": 2, "dtype": "auto"},
         "model": {"source": "folder", "name": "base", "revision": "abc"},
         "ingest": {
             "seed": 17,

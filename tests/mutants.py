@@ -365,6 +365,11 @@ MUTANTS = [
            "test_processes.py::test_ctrl_c_ends_the_runs_at_once_although_a_flow_s_code_goes_on"),
     Mutant("experiments of what is not committed", "flows/experiments.py", "    if changed:\n", "    if False:\n",
            "test_checkouts.py::test_a_changed_tree_is_refused_with_the_remedy"),
+    Mutant("the engine goes into the fingerprint", "tasks/lineage.py", 'exclude={"engine"}', "exclude=set()",
+           "test_lineage.py::test_where_a_model_was_computed_is_no_part_of_its_fingerprint"),
+    Mutant("a new file is left out of a parcel", "flows/away.py", "in loose if _lies_in(name, path)",
+           "in ()",
+           "test_away.py::test_what_neither_git_nor_dvc_holds_is_named"),
 ]  # fmt: skip
 
 

@@ -26,6 +26,7 @@ PROGRAMS = {
     "postgres": Program("pg_ctl", "apt-get install postgresql"),
     "browser": Program("chromium", "apt-get install chromium"),
     "manifests": Program("kubernetes-validate", "make manifests"),
+    "ray": Program("ray", "make ray"),
     "s3": Program("swift-proxy-server", "make .venv/swift/ready"),
 }
 """By the marker of the tests that need them."""

@@ -18,7 +18,7 @@ from tasks.train import step
 from tasks.train.__main__ import adapt, save_adapter
 from tests.project import Project
 
-EXACT = params.Compute(dtype="float32")
+EXACT = params.Compute(threads=2, dtype="float32")
 
 ADAPTERS = {
     "LoRA": Lora(),

@@ -66,15 +66,29 @@ def own_imports(package: Path) -> set[Path]:
     return seen
 
 
-def test_tasks_import_neither_prefect_nor_flows() -> None:
+def test_tasks_import_neither_prefect_nor_ray_nor_flows() -> None:
     found = {path: imports(path) for path in Path("tasks").rglob("*.py")}
     assert not [
-        path for path, names in found.items() if any(name.split(".")[0] in {"prefect", "flows"} for name in names)
+        path
+        for path, names in found.items()
+        if any(name.split(".")[0] in {"prefect", "ray", "flows"} for name in names)
     ]
 
 
 def test_the_graph_is_read_without_prefect() -> None:
     assert not any(name.startswith("prefect") for name in imports(Path("flows/graph.py")))
+
+
+def test_only_the_cluster_s_module_imports_ray_and_what_runs_on_its_nodes_no_prefect() -> None:
+    found = {path.name: imports(path) for path in Path("flows").glob("*.py")}
+    assert [name for name, names in found.items() if any(one.split(".")[0] == "ray" for one in names)] == ["cluster.py"]
+    waiting, seen = ["flows.away"], set()
+    while waiting:
+        for path in files_of(waiting.pop()):
+            if path not in seen:
+                seen.add(path)
+                waiting += imports(path)
+    assert not [path for path in seen if any(name.startswith(("prefect", "ray")) for name in imports(path))]
 
 
 def test_flows_name_no_stage() -> None:
@@ -200,8 +214,9 @@ def test_a_breakage_fits_the_code_and_its_test_is_there(mutant: Mutant) -> None:
     assert f"def {name.split('[')[0]}(" in Path("tests", file).read_text(encoding="utf-8")
 
 
-def test_the_lock_file_pins_every_package_exactly() -> None:
-    lines = Path("requirements.lock").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize("name", ["requirements.lock", "infra/ray.lock"])
+def test_the_lock_file_pins_every_package_exactly(name: str) -> None:
+    lines = Path(name).read_text(encoding="utf-8").splitlines()
     assert not [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!_-]+", line)]
 
 

@@ -11,13 +11,14 @@ import yaml
 from dvc.repo import Repo
 from mlflow import MlflowClient
 
-from tasks import outputs, settings
+from tasks import lineage, outputs, settings
 from tasks.errors import UserError
 from tasks.register import __main__ as register
 from tasks.register import chain, difference, stored, verify
 from tasks.register.verify import State
 from tests import registered
 from tests.project import Project
+from tests.test_faults import check
 
 VERSION = "models:/instructflow/1"
 
@@ -92,6 +93,11 @@ def test_an_edited_template_is_named(in_project: Project, tmp_path: Path, monkey
     edited = changed(copy / "topic/news_topic.yaml", lambda content: content + b"# edited\n")
     with edited, pytest.raises(UserError, match="the chain breaks at: templates"):
         register.check(VERSION)
+
+
+def test_where_a_model_was_computed_is_no_part_of_its_fingerprint() -> None:
+    assert lineage.training_values(check(compute={"engine": "ray"})) == lineage.training_values(check())
+    assert lineage.training_values(check(compute={"threads": 3})) != lineage.training_values(check())
 
 
 def test_an_address_that_names_no_version_is_refused(in_project: Project) -> None:

@@ -19,7 +19,7 @@ def test_the_repository_s_own_params_are_right() -> None:
 
 def test_what_is_not_said_takes_the_documented_default() -> None:
     wanted = check()
-    assert (wanted.compute.threads, wanted.render.cap, wanted.train.lora.r) == (2, 3_000, 16)
+    assert (wanted.compute.engine, wanted.render.cap, wanted.train.lora.r) == ("local", 3_000, 16)
 
 
 def test_every_value_is_documented_at_its_field() -> None:

@@ -57,6 +57,15 @@ def test_a_folder_of_benchmarks_that_is_not_there_is_told_and_one_is_needed() ->
     assert told.startswith("  evaluate.include: must name a suite; write `following: tasks/include/following`")
 
 
+def test_a_cluster_s_engine_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "find_spec", lambda name: None)
+    write_params(Path(), ingest=INGEST, evaluate=EVALUATE, compute={"engine": "ray"})
+    with pytest.raises(
+        UserError, match=r"\n  compute\.engine: ray: Ray is not installed; run: make ray, or write local$"
+    ):
+        preflight.load()
+
+
 def test_a_misspelt_held_out_cluster_is_told_first_and_beside_all_else() -> None:
     held, related, suites = faults(TOY, held_out=["infrence"], related={"inference": ["tpoic"]})[1:4]
     assert (

@@ -33,7 +33,7 @@ def test_ctrl_c_ends_the_runs_at_once_although_a_flow_s_code_goes_on(monkeypatch
 
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as run:
         monkeypatch.setitem(processes._RUNNING, "one", run)
-        with pytest.raises(KeyboardInterrupt), processes.ended_by_ctrl_c():
+        with pytest.raises(KeyboardInterrupt), processes.ctrl_c_first(processes.stop):
             asyncio.run(flow(run))
         assert run.wait(10) == -signal.SIGINT
     assert processes._STOPPED.is_set()
