@@ -1,4 +1,4 @@
-"""What strikes a deployed retraining: processes that are killed, servers that go, a full disk, a remote out of reach."""
+"""What strikes a deployed retraining: processes killed, servers gone, a full disk, a remote out of reach."""
 
 import os
 import signal
@@ -89,7 +89,8 @@ def stage(scene: Scene, away: float) -> None:
 
 def flow(scene: Scene, away: float) -> None:
     """The process of the flow run is killed; stages that it started go on."""
-    kill(scene.at_work("prefect")[0].pid)
+    [process] = psutil.Process(process_of(scene.team.worker)).children()
+    kill(process.pid)
 
 
 def worker(scene: Scene, away: float) -> None:

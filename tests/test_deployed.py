@@ -92,8 +92,9 @@ def test_a_registered_version_is_evaluated_on_a_suite_beside_what_it_showed(serv
 
 
 def test_dead_runs_and_changed_data_have_automations(server: Deployed) -> None:
-    found = {one["name"] for one in server.post("automations/filter").json()}
-    assert {"instructflow: dead runs", "instructflow: retrain on changed data"} <= found
+    found = {one["name"]: one for one in server.post("automations/filter").json()}
+    assert {"instructflow: dead runs", "instructflow: retrain on changed data"} <= set(found)
+    assert found["instructflow: dead runs"]["trigger"]["within"] == 600
 
 
 def test_retraining_has_a_schedule_and_one_place(server: Deployed) -> None:
