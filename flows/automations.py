@@ -39,7 +39,7 @@ BLOCK = "instructflow"
 def silent() -> timedelta:
     """So long without a heartbeat a run is dead: three that were due did not come, and a minute for a busy server.
 
-    How often they are sent is Prefect's setting, in the environment of worker and of deployment: ten minutes by default.
+    How often they are sent is Prefect's setting, in the environment of worker and deployment: ten minutes by default.
     """
     return timedelta(seconds=3 * (get_current_settings().flows.heartbeat_frequency or 180) + 60)
 

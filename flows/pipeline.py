@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -136,6 +137,7 @@ def _repro(address: str, minutes: float) -> str:
 def _stream(command: list[str], minutes: float = math.inf) -> list[str]:
     """Run a command with this Python's tools first on the path, its output line by line in Prefect's log.
 
+    It writes to a file: a pipe would break with this process, and end what goes on behind a flow that was killed.
     Raises UserError where it fails, or takes longer than so many minutes.
     """
     logger = get_run_logger()
@@ -146,13 +148,12 @@ def _stream(command: list[str], minutes: float = math.inf) -> list[str]:
         "COLUMNS": "150",
     }
     lines = []
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment,
-        pass_fds=tuple(processes.HELD),
+    with tempfile.NamedTemporaryFile() as log, subprocess.Popen(
+        command, stdout=log, stderr=subprocess.STDOUT, env=environment, pass_fds=tuple(processes.HELD)
     ) as process, processes.limited(process.pid, 60 * minutes) as late:  # fmt: skip
-        for line in process.stdout or ():
+        for line in processes.following(process, Path(log.name)):
             if line.strip():
-                lines.append(line.rstrip())
+                lines.append(line)
                 if not DVC_HINT.fullmatch(lines[-1]):
                     logger.info(lines[-1])
     if late.is_set():

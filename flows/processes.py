@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -143,8 +142,11 @@ def following(process: subprocess.Popen[bytes], log: Path) -> Iterator[str]:
                     yield line.rstrip()
                     line = ""
             if ended:
+                if line:
+                    yield line.rstrip()
                 return
-            time.sleep(0.3)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.3)
 
 
 def fault(log: Path) -> str:

@@ -5,12 +5,17 @@ strikes at a moment of it, and lets the next retraining follow where the struck 
 be missing, and the adapter must be that of an undisturbed run. Of what came before only training and what follows is
 done anew. What is done stands in build/soak/faults.json, from which a soak that was broken off goes on; `--few` ends
 after one trial of each fault, `--trials` after so many more. It needs root, who may mount the disk that gets full.
+
+Of the same, `make test` has what takes seconds: a killed training (test_resume), a registration killed at a call
+(test_kills), a tracking server that goes (test_tracking), a second run and a disk nearly full (test_attempts), and the
+loss of all servers (test_servers).
 """
 
 import json
 import os
 import random
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -46,9 +51,10 @@ LONGEST = 400
 """Seconds in which a run has to end, or to be told as dead."""
 
 SMALL: dict[str, Any] = {
-    "render": {"examples": 60, "documents": 12, "held_out": ["commonsense"], "related": {}},
-    "train": {"checkpoint_minutes": 0.05},
-    "evaluate": {"suites": ["commonsense"], "new_tokens": 12},
+    "render": {"examples": 40, "documents": 6, "held_out": ["commonsense"], "related": {}},
+    "pack": {"row_tokens": 512},
+    "train": {"checkpoint_minutes": 0.02, "max_steps": 6},
+    "evaluate": {"suites": ["commonsense"], "new_tokens": 8},
     "gate": {"measures": ["valid_answer"], "floor": 1.0, "valid_answer": None, "stopped": None},
 }
 
@@ -380,4 +386,5 @@ def main(
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # servers are ended too
     errors.run(lambda: typer.run(main))

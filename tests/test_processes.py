@@ -1,6 +1,9 @@
 import asyncio
+import os
 import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ import pytest
 from flows import pipeline, processes
 from tasks.errors import UserError
 from tests import guarded
+from tests.data_fixtures import ROOT
 
 
 @pytest.mark.parametrize(
@@ -53,6 +57,34 @@ def test_what_ends_in_time_is_left_alone() -> None:
     with subprocess.Popen(["true"]) as process, processes.limited(process.pid, 60) as late:
         process.wait()
     assert (process.returncode, late.is_set()) == (0, False)
+
+
+FLOW = """
+import types
+from flows import pipeline
+pipeline.get_run_logger = lambda: types.SimpleNamespace(info=lambda line: print(line, flush=True))
+pipeline._stream(["sh", "-c", "echo begun; sleep 1; echo further; touch done"])
+"""
+
+
+def test_what_a_killed_flow_had_begun_goes_on_to_its_end(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", FLOW], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    ) as flow:
+        assert flow.stdout is not None
+        assert any("begun" in line for line in flow.stdout)
+        flow.kill()
+    for _ in range(100):
+        if (tmp_path / "done").exists():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it ended with the flow")
+
+
+def test_what_a_process_wrote_last_is_told_without_a_line_s_end(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(["printf", "one\\ntwo"], stdout=log) as process:
+        assert list(processes.following(process, tmp_path / "log")) == ["one", "two"]
 
 
 def test_a_server_that_refuses_the_credentials_or_is_not_there_is_told() -> None:
