@@ -70,6 +70,9 @@ ANEW = ("train", "evaluate@tuned", "report", "register")
 WORK = ("tasks.train run", "tasks.evaluate run", "tasks.register run", "tasks.promote run", "dvc push")
 """What the commands have in them during which a fault strikes, in their order."""
 
+LONG = {"remote": (8, 15, 30, 110, 120), "prefect": (10, 90, 5, 90, 20)}
+"""Seconds for which these are gone, in each round: in some for longer than one request or push is tried again."""
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -86,10 +89,10 @@ def plan() -> list[Moment]:
     chance, found = random.Random(17), []
     for number in range(ROUNDS):
         for place, fault in enumerate(outages.FAULTS):
-            work = WORK[(number + place) % len(WORK)] if fault not in ("stage", "remote") else WORK[0]
+            work = {"stage": WORK[0], "remote": WORK[-1]}.get(fault, WORK[(number + place) % len(WORK)])
             away = chance.uniform(3, 15)
-            if fault == "remote":
-                work, away = WORK[-1], (8, 15, 30, 110, 120)[number]  # the last two outlast all tries to push
+            if fault in LONG:
+                away = LONG[fault][number]
             found.append(Moment(fault, work, round(chance.uniform(0, 0.9), 2), round(away, 1)))
     return found
 
@@ -340,7 +343,7 @@ def table(trials: list[dict[str, Any]]) -> str:
         "| fault | trials | the run that was struck | went on by | lost | the adapter |",
         "|---|---|---|---|---|---|",
     ]
-    for fault in outages.FAULTS:
+    for fault in dict.fromkeys(one["fault"] for one in trials):
         own = [one for one in trials if one["fault"] == fault]
         states = sorted({one["runs"][0].split(":")[0] for one in own})
         ways = sorted({one["went_on"].split(";")[0] for one in own})
