@@ -1,4 +1,5 @@
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -6,9 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from flows import pipeline, processes
+from flows.graph import Stage
 from tasks.errors import UserError
 from tests import guarded
 from tests.data_fixtures import ROOT
@@ -92,6 +95,23 @@ def test_a_server_that_refuses_the_credentials_or_is_not_there_is_told() -> None
         pipeline.check_access(address)
     with pytest.raises(UserError, match="no Prefect server answers there"):
         pipeline.check_access("http://127.0.0.1:9")
+
+
+def test_a_stage_ends_well_without_a_server_that_takes_its_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise httpx.ConnectError("Connection refused")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pipeline, "create_markdown_artifact", gone)
+    monkeypatch.setattr(pipeline, "create_link_artifact", gone)
+    monkeypatch.setattr(pipeline, "get_run_logger", logging.getLogger)
+    (tmp_path / "table.md").write_text("| a |")
+    (tmp_path / "links.json").write_text('{"run": "http://127.0.0.1:5000"}')
+    stage = Stage("report", "", frozenset(), {"artifact": "table.md", "links": "links.json"})
+    pipeline._publish(stage)
+    assert [record.getMessage().split(": ")[1] for record in caplog.records] == ["Connection refused"] * 2
 
 
 def test_the_cache_is_pruned_only_while_nobody_uses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
