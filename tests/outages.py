@@ -85,7 +85,7 @@ def remote(scene: Scene, away: float) -> None:
 
 
 FAULTS: dict[str, Callable[[Scene, float], None]] = {
-    one.__name__: one for one in (stage, flow, worker, machine, prefect, mlflow, postgres, disk, remote)
+    one.__name__: one for one in (stage, flow, worker, prefect, postgres, mlflow, disk, remote, machine)
 }
 
 
