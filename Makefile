@@ -15,7 +15,7 @@ deploy worker status: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
 deploy worker status: export MLFLOW_TRACKING_URI ?= http://127.0.0.1:5000
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick plan test mutants compare compare-superni soak-compare soak-resume soak-parallel soak-register soak-month soak-pages soak-image soak-ray bench-data bench-train bench-eval bench-serve bench-flow serve manifests ray lint format ui server deploy worker status clean
+.PHONY: help run quick plan test mutants compare compare-superni soak-compare soak-resume soak-parallel soak-register soak-month soak-faults soak-pages soak-image soak-ray bench-data bench-train bench-eval bench-serve bench-flow serve manifests ray lint format ui server deploy worker status clean
 
 help: ## say what each command does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ soak-register: $(READY) ## kill register and promote between any two calls to th
 
 soak-month: $(READY) ## a month of nightly retrainings on a real server, data changing on some days (build/soak/month.json)
 	@python -m tests.soak_month
+
+soak-faults: $(READY) ## kill, cut off and fill what a deployed retraining needs (build/soak/faults.json; root; ARGS=--few)
+	@python -m tests.soak_faults $(ARGS)
 
 soak-pages: $(READY) ## from a clean clone to Prefect's and MLflow's pages in a browser (build/soak/pages; Debian: chromium)
 	@python -m tests.soak_pages

@@ -17,6 +17,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 from prefect.events import actions
 from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.settings import get_current_settings
 
 from flows.evaluate import FALLEN
 from flows.retrain import EVENT
@@ -24,9 +25,6 @@ from tasks import errors
 
 CHANGED = "instructflow.source.changed"
 """The event that a watcher or a webhook sends when data changed: `prefect events emit` does."""
-
-SILENT = timedelta(minutes=10)
-"""A run sends a heartbeat every three minutes; so long without one, it is dead."""
 
 STUCK = timedelta(hours=12)
 """A run that takes so long is stuck."""
@@ -38,15 +36,23 @@ EACH: dict[str, Any] = {"match": {"prefect.resource.id": f"{RUN}*"}, "for_each":
 BLOCK = "instructflow"
 
 
+def silent() -> timedelta:
+    """So long without a heartbeat a run is dead: three that were due did not come, and a minute for a busy server.
+
+    How often they are sent is Prefect's setting, in the environment of worker and deployment: ten minutes by default.
+    """
+    return timedelta(seconds=3 * (get_current_settings().flows.heartbeat_frequency or 180) + 60)
+
+
 def wanted(retrain: UUID, block: UUID | None) -> Iterator[Automation]:
     """Every automation: of the deployment `retrain`, and of the notification block where there is one."""
     beat = f"{RUN}heartbeat"
-    silent = EventTrigger(
-        after={beat}, expect={beat, *ENDED}, posture=Posture.Proactive, threshold=1, within=SILENT, **EACH
+    quiet = EventTrigger(
+        after={beat}, expect={beat, *ENDED}, posture=Posture.Proactive, threshold=1, within=silent(), **EACH
     )
     make: Any = actions  # the fields with defaults are not seen as such by type checkers
     dead = make.ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat: its process is dead")
-    yield Automation(name="instructflow: dead runs", trigger=silent, actions=[dead])
+    yield Automation(name="instructflow: dead runs", trigger=quiet, actions=[dead])
     for event, why in ((CHANGED, "changed data"), (FALLEN, "fallen scores")):
         trigger = EventTrigger(expect={event}, posture=Posture.Reactive, threshold=1)
         begin = make.RunDeployment(deployment_id=retrain, parameters={"again": event == FALLEN})

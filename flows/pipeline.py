@@ -155,7 +155,8 @@ def effect(command: str, artifact: str = "") -> None:
     """Bring about an effect outside the graph, and put what it says of it on Prefect's page."""
     _told(processes.lines(command.split()))
     if (page := Path(artifact)).is_file():
-        create_markdown_artifact(page.read_text(encoding="utf-8"), key=page.stem, description=command)
+        with shown():
+            create_markdown_artifact(page.read_text(encoding="utf-8"), key=page.stem, description=command)
 
 
 def _became(address: str, lines: list[str]) -> str:
@@ -179,10 +180,21 @@ def _publish(stage: graph.Stage) -> None:
     """Put what the stage offers to readers on Prefect's page: a Markdown file, and links."""
     key = re.sub(r"[^a-z0-9]+", "-", stage.address.lower())
     if (page := Path(stage.meta.get("artifact", ""))).is_file():
-        create_markdown_artifact(page.read_text(encoding="utf-8"), key=key, description=stage.description)
+        with shown():
+            create_markdown_artifact(page.read_text(encoding="utf-8"), key=key, description=stage.description)
     for name, address in _links(stage).items():
         slug = re.sub(r"[^a-z0-9]+", "-", name.lower())
-        create_link_artifact(address, link_text=name, key=f"{key}-{slug}", description=name)
+        with shown():
+            create_link_artifact(address, link_text=name, key=f"{key}-{slug}", description=name)
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """Put something on Prefect's page: a server that stays away costs the page that, and not the stage its success."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        get_run_logger().warning(f"Prefect's server did not take what belongs on its page: {error}")
 
 
 def start_server() -> str:

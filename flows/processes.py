@@ -8,8 +8,8 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -106,6 +106,7 @@ def limited(process: int, seconds: float) -> Iterator[threading.Event]:
 def lines(command: list[str], minutes: float = math.inf) -> Iterator[str]:
     """What a command prints, line by line as it comes, with this Python's tools first on the path.
 
+    It writes to a file: a pipe would break with this process, and end what goes on behind a flow that was killed.
     Raises UserError where it fails, or takes longer than so many minutes.
     """
     environment = {
@@ -114,13 +115,10 @@ def lines(command: list[str], minutes: float = math.inf) -> Iterator[str]:
         "PYTHONUNBUFFERED": "1",
         "COLUMNS": "150",
     }
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment,
-        pass_fds=tuple(HELD),
+    with tempfile.NamedTemporaryFile() as log, subprocess.Popen(
+        command, stdout=log, stderr=subprocess.STDOUT, env=environment, pass_fds=tuple(HELD)
     ) as process, limited(process.pid, 60 * minutes) as late:  # fmt: skip
-        for line in process.stdout or ():
-            if line.strip():
-                yield line.rstrip()
+        yield from filter(str.strip, following(process, Path(log.name)))
     if late.is_set():
         raise UserError(f"`{' '.join(command)}` took longer than {minutes:g} minutes (limit_minutes in dvc.yaml)")
     if process.returncode:
@@ -171,8 +169,11 @@ def following(process: subprocess.Popen[bytes], log: Path) -> Iterator[str]:
                     yield line.rstrip()
                     line = ""
             if ended:
+                if line:
+                    yield line.rstrip()
                 return
-            time.sleep(0.3)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.3)
 
 
 def fault(log: Path) -> str:

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,25 +16,37 @@ from tests.checkout import Checkout, outside
 
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
+PATIENCE = 180
+"""Seconds in which a server that is gone has to come back."""
+
 
 @dataclass(frozen=True)
 class Deployed:
-    """A server with deployments, where it keeps its own, and where its worker runs them."""
+    """A server with deployments, where it keeps its own, what it asks for as a login, and where a worker runs them."""
 
     made: Checkout
     home: Path
     address: str
-    worker: subprocess.Popen[bytes]
+    login: tuple[str, str] | None = None
+
+    def _said(self, method: str, path: str, **sent: Any) -> httpx.Response:
+        """What the server says, once it is there and its data base is not busy with another request."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            with suppress(httpx.TransportError):
+                answer = httpx.request(method, f"{self.address}/{path}", auth=self.login, timeout=60, **sent)
+                if answer.status_code < 500:
+                    return answer
+            assert time.monotonic() < end, f"{self.address} does not answer"
+            time.sleep(1)
 
     def post(self, path: str, **sent: Any) -> httpx.Response:
-        """What the server says to a request, once its data base is not busy with another."""
-        while (answer := httpx.post(f"{self.address}/{path}", json=sent, timeout=60)).status_code == 503:
-            time.sleep(1)
-        return answer
+        """What the server says to a request."""
+        return self._said("POST", path, json=sent)
 
     def deployment(self, name: str) -> dict[str, Any]:
         """A deployment as the server has it."""
-        return dict(httpx.get(f"{self.address}/deployments/name/{name}", timeout=60).raise_for_status().json())
+        return dict(self._said("GET", f"deployments/name/{name}").raise_for_status().json())
 
     def ask(self, name: str, **parameters: Any) -> httpx.Response:
         """The answer to a wish for a run."""
@@ -47,7 +59,7 @@ class Deployed:
 
     def run(self, identity: str) -> dict[str, Any]:
         """A run as the server has it."""
-        return dict(httpx.get(f"{self.address}/flow_runs/{identity}", timeout=60).raise_for_status().json())
+        return dict(self._said("GET", f"flow_runs/{identity}").raise_for_status().json())
 
     def ended(self, identity: str, seconds: float = 300) -> dict[str, Any]:
         """A run once it has ended."""
@@ -73,12 +85,12 @@ def deployed(made: Checkout, home: Path) -> Iterator[Deployed]:
     """Deploy what prefect.yaml of the checkout says, and run it for as long as the block runs."""
     with prefect_server.started(home) as address:
         made.run("bash", "infra/deploy.sh", PREFECT_API_URL=address)
-        with working(made, PREFECT_API_URL=address) as worker:
-            yield Deployed(made, home, address, worker)
+        with working(made, PREFECT_API_URL=address):
+            yield Deployed(made, home, address)
 
 
 @contextmanager
-def working(made: Checkout, **addresses: str) -> Iterator[subprocess.Popen[bytes]]:
+def working(made: Checkout, **addresses: str) -> Iterator[None]:
     """A worker in the checkout, which logs to worker.log in the folder above."""
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "instructflow", "--type", "process"]
     environment = {**outside(), **addresses, "PREFECT_WORKER_QUERY_SECONDS": "0.5"}
@@ -87,7 +99,7 @@ def working(made: Checkout, **addresses: str) -> Iterator[subprocess.Popen[bytes
             command, cwd=made.root, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
-            yield process
+            yield
         finally:
             process.terminate()
             process.wait()

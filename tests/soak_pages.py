@@ -130,9 +130,9 @@ def main() -> None:
     with servers(made) as (prefect, mlflow):
         addresses = {"PREFECT_API_URL": f"{prefect}/api", "MLFLOW_TRACKING_URI": mlflow}
         made.run("bash", "infra/deploy.sh", **addresses)
-        with working(made, **addresses) as worker, chromium(HOME / "profile") as browser:
+        with working(made, **addresses), chromium(HOME / "profile") as browser:
             browser.look(1400)
-            server = Deployed(made, HOME / "prefect", addresses["PREFECT_API_URL"], worker)
+            server = Deployed(made, HOME / "prefect", addresses["PREFECT_API_URL"])
             run = begin(browser, prefect, server)
             print("begun from the form", flush=True)
             ended = server.ended(run, seconds=3600)

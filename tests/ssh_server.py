@@ -41,13 +41,21 @@ Host 127.0.0.1 team-data
 
 @dataclass(frozen=True)
 class Server:
-    """A server that runs: its port, the only user it lets in, that user's key, a folder to write in, its log."""
+    """A server: its port, the only user it lets in, that user's key, a folder to write in, its log."""
 
     port: int
     user: str
     key: Path
     folder: Path
     log: Path
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Its process, once it answers."""
+        command = [str(programs.find("ssh")), "-D", "-e", "-f", str(self.folder / "config")]
+        with self.log.open("ab") as written:
+            process = subprocess.Popen(command, stderr=written, user=self.user)
+        wait_for(self.port, self.log)
+        return process
 
     def home(self, folder: Path, readme: str, host_key: Path) -> Path:
         """A home folder with README's SSH settings for this server, which `known_hosts` knows by this host key."""
@@ -68,9 +76,8 @@ def make_key(path: Path) -> Path:
     return path
 
 
-@contextmanager
-def started(folder: Path, key: Path) -> Iterator[Server]:
-    """A server that lets `key` in, with all it writes in `folder`."""
+def made(folder: Path, key: Path) -> Server:
+    """A server that lets `key` in, with all it writes in `folder`; it does not run yet."""
     user = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -80,12 +87,16 @@ def started(folder: Path, key: Path) -> Iterator[Server]:
     (folder / "config").write_text(SERVER.format(port=port, folder=folder))
     for path in (folder, *folder.iterdir()):
         shutil.chown(path, user)
-    log = folder / "log"
-    command = [str(programs.find("ssh")), "-D", "-e", "-f", str(folder / "config")]
-    with log.open("wb") as written, subprocess.Popen(command, stderr=written, user=user) as process:
+    return Server(port, user, key, folder, folder / "log")
+
+
+@contextmanager
+def started(folder: Path, key: Path) -> Iterator[Server]:
+    """A server that runs while the block does."""
+    server = made(folder, key)
+    with server.start() as process:
         try:
-            wait_for(port, log)
-            yield Server(port, user, key, folder, log)
+            yield server
         finally:
             process.terminate()
 

@@ -151,8 +151,9 @@ def test_a_registered_version_is_evaluated_on_a_suite_beside_what_it_showed(serv
 
 
 def test_dead_runs_and_changed_data_have_automations(server: Deployed) -> None:
-    found = {one["name"] for one in server.post("automations/filter").json()}
-    assert {"instructflow: dead runs", "instructflow: retrain on changed data"} <= found
+    found = {one["name"]: one for one in server.post("automations/filter").json()}
+    assert {"instructflow: dead runs", "instructflow: retrain on changed data"} <= set(found)
+    assert found["instructflow: dead runs"]["trigger"]["within"] == 600
 
 
 def test_retraining_has_a_schedule_and_one_place(server: Deployed) -> None:
@@ -160,6 +161,7 @@ def test_retraining_has_a_schedule_and_one_place(server: Deployed) -> None:
     [schedule] = found["schedules"]
     assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("0 3 * * *", "UTC")
     assert found["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+    assert found["job_variables"] == {"stream_output": False, "env": {"PREFECT_CLIENT_MAX_RETRIES": "9"}}
     assert Path(found["pull_steps"][0]["prefect.deployments.steps.set_working_directory"]["directory"]).is_dir()
 
 

@@ -1,13 +1,20 @@
 import asyncio
+import logging
+import os
 import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from flows import pipeline, processes
+from flows.graph import Stage
 from tasks.errors import UserError
 from tests import guarded
+from tests.data_fixtures import ROOT
 
 
 @pytest.mark.parametrize(
@@ -55,11 +62,56 @@ def test_what_ends_in_time_is_left_alone() -> None:
     assert (process.returncode, late.is_set()) == (0, False)
 
 
+FLOW = """
+import types
+from flows import pipeline
+pipeline.get_run_logger = lambda: types.SimpleNamespace(info=lambda line: print(line, flush=True))
+pipeline._stream(["sh", "-c", "echo begun; sleep 1; echo further; touch done"])
+"""
+
+
+def test_what_a_killed_flow_had_begun_goes_on_to_its_end(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", FLOW], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    ) as flow:
+        assert flow.stdout is not None
+        assert any("begun" in line for line in flow.stdout)
+        flow.kill()
+    for _ in range(100):
+        if (tmp_path / "done").exists():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it ended with the flow")
+
+
+def test_what_a_process_wrote_last_is_told_without_a_line_s_end(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(["printf", "one\\ntwo"], stdout=log) as process:
+        assert list(processes.following(process, tmp_path / "log")) == ["one", "two"]
+
+
 def test_a_server_that_refuses_the_credentials_or_is_not_there_is_told() -> None:
     with guarded.server() as address, pytest.raises(UserError, match="refuses these credentials; set PREFECT_API_AUTH"):
         pipeline.check_access(address)
     with pytest.raises(UserError, match="no Prefect server answers there"):
         pipeline.check_access("http://127.0.0.1:9")
+
+
+def test_a_stage_ends_well_without_a_server_that_takes_its_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise httpx.ConnectError("Connection refused")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pipeline, "create_markdown_artifact", gone)
+    monkeypatch.setattr(pipeline, "create_link_artifact", gone)
+    monkeypatch.setattr(pipeline, "get_run_logger", logging.getLogger)
+    (tmp_path / "table.md").write_text("| a |")
+    (tmp_path / "links.json").write_text('{"run": "http://127.0.0.1:5000"}')
+    stage = Stage("report", "", frozenset(), {"artifact": "table.md", "links": "links.json"})
+    pipeline._publish(stage)
+    assert [record.getMessage().split(": ")[1] for record in caplog.records] == ["Connection refused"] * 2
 
 
 def test_the_cache_is_pruned_only_while_nobody_uses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
