@@ -63,10 +63,9 @@ def test_what_ends_in_time_is_left_alone() -> None:
 
 
 FLOW = """
-import types
-from flows import pipeline
-pipeline.get_run_logger = lambda: types.SimpleNamespace(info=lambda line: print(line, flush=True))
-pipeline._stream(["sh", "-c", "echo begun; sleep 1; echo further; touch done"])
+from flows import processes
+for line in processes.lines(["sh", "-c", "echo begun; sleep 1; echo further; touch done"]):
+    print(line, flush=True)
 """
 
 
