@@ -15,6 +15,7 @@ from tests.course import Course
 from tests.project import Project, make
 
 SLOWEST = [
+    "cluster",
     "deployed",
     "pipeline",
     "compare",

@@ -69,11 +69,10 @@ class Deployed:
             time.sleep(0.3)
         return run
 
-    def newest(self, name: str) -> dict[str, Any] | None:
-        """The run of a deployment that was asked for last."""
+    def asked_for(self, name: str) -> set[str]:
+        """The runs of a deployment that its schedule did not ask for."""
         own = {"id": {"any_": [self.deployment(name)["id"]]}}
-        found = self.post("flow_runs/filter", deployments=own, sort="ID_DESC", limit=1).json()
-        return dict(found[0]) if found else None
+        return {run["id"] for run in self.post("flow_runs/filter", deployments=own).json() if not run["auto_scheduled"]}
 
     def whole(self, name: str, seconds: float = 300, **parameters: Any) -> dict[str, Any]:
         """A run from its beginning to its end."""

@@ -382,7 +382,7 @@ def survives(mutant: Mutant, folder: Path) -> bool:
     path.write_text(sound.replace(mutant.old, mutant.new), encoding="utf-8")
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", f"tests/{mutant.test}"],
+            [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-m", "", f"tests/{mutant.test}"],
             cwd=folder,
             capture_output=True,
             text=True,

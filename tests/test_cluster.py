@@ -48,6 +48,7 @@ def there(tmp_path_factory: pytest.TempPathFactory, nodes: Cluster) -> tuple[Che
     return made, ray_runs.run(made, nodes)
 
 
+@pytest.mark.long
 def test_stages_run_on_both_nodes_and_give_what_one_machine_gives(here: Checkout, there: tuple[Checkout, Told]) -> None:
     made, told = there
     assert told.ran == ALL
@@ -56,11 +57,13 @@ def test_stages_run_on_both_nodes_and_give_what_one_machine_gives(here: Checkout
     assert made.versions() == ["1"]
 
 
+@pytest.mark.long
 def test_what_ran_on_the_nodes_is_up_to_date_here(there: tuple[Checkout, Told]) -> None:
     made, _ = there
     assert "Data and pipelines are up to date." in made.run("dvc", "status")
 
 
+@pytest.mark.long
 def test_nodes_lost_in_training_and_in_evaluation_change_no_byte(
     here: Checkout, there: tuple[Checkout, Told], nodes: Cluster
 ) -> None:
@@ -87,6 +90,7 @@ def test_a_stage_asks_for_what_its_meta_says_and_for_a_processor_a_thread_where_
         cluster.wanted(Stage("a", "", frozenset(), {"gpus": "one"}), 2)
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_what_runs_on_the_nodes(there: tuple[Checkout, Told], nodes: Cluster) -> None:
     made, _ = there
     made.change("train", "epochs", 500)

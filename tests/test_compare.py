@@ -19,7 +19,7 @@ from tasks import tracking
 from tests import prefect_server, tiny
 from tests.checkout import Checkout, checkout, outside, ran
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 GRID = {
     "reference": "instructions",

@@ -1,5 +1,6 @@
 """Deployments on a real Prefect server: what is new is trained on, and no tree changes."""
 
+import secrets
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from tests.deployment import Deployed, deployed
 
 pytestmark = pytest.mark.timeout(600)
 
-PLANTED = "planted-c0ffee-and-nowhere-else"
+PLANTED = secrets.token_hex(16)
 
 BLOCK = """
 import sys
@@ -105,13 +106,12 @@ def test_nothing_new_ends_within_seconds_with_the_reason(server: Deployed) -> No
 
 
 def test_an_event_of_changed_data_begins_a_retraining(server: Deployed) -> None:
-    before = server.newest("retrain/retrain")
+    before = server.asked_for("retrain/retrain")
     event = ("instructflow.source.changed", "--resource-id", "sources")
     server.made.run("prefect", "event", "emit", *event, PREFECT_API_URL=server.address)
-    until(lambda: server.newest("retrain/retrain") != before)
-    run = server.newest("retrain/retrain")
-    assert run is not None
-    assert server.ended(run["id"])["state"]["name"] == "Nothing to do"
+    until(lambda: server.asked_for("retrain/retrain") > before)
+    [run] = server.asked_for("retrain/retrain") - before
+    assert server.ended(run)["state"]["name"] == "Nothing to do"
 
 
 @pytest.mark.parametrize(

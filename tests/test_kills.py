@@ -4,10 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.data_fixtures import ROOT
 from tests.project import Project
 
 
+@pytest.mark.long
 def test_register_and_promote_end_as_if_they_had_not_been_killed(project: Project, tmp_path: Path) -> None:
     (tmp_path / "soak").mkdir()
     (tmp_path / "soak/project").symlink_to(project.root)

@@ -101,6 +101,7 @@ def test_the_processes_are_in_the_fingerprint(alone: Course, together: Course, s
     assert len({read(made, "training.json")["fingerprint"] for made in (alone, together, sharded)}) == 3
 
 
+@pytest.mark.long
 def test_where_one_is_lost_all_go_on_and_where_the_agent_is_killed_all_end_and_the_bytes_are_the_same(
     two: Course, together: Course
 ) -> None:
@@ -121,6 +122,7 @@ def test_where_one_is_lost_all_go_on_and_where_the_agent_is_killed_all_end_and_t
     assert [run.info.status for run in api.search_runs(["1"])] == ["FINISHED"]
 
 
+@pytest.mark.long
 def test_another_number_of_processes_goes_on_with_the_same_steps_and_the_result_says_so(
     sharded: Course, alone: Course, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -415,11 +415,6 @@ def test_who_uses_the_store_knows_it_by_an_address_of_its_own_network(name: str)
     assert set(SERVICES[name]["networks"]) & set(SERVICES["object-store"]["networks"])
 
 
-def test_the_worker_in_a_container_asks_the_pool_that_deployments_name() -> None:
-    pools = {each["work_pool"]["name"] for each in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
-    assert pools == {SERVICES["prefect-worker"]["command"][6]}
-
-
 def test_every_command_that_is_told_is_one() -> None:
     known = {str(one.name or one.callback.__name__) for one in local.app.registered_commands if one.callback}
     assert set(re.findall(r"python -m infra\.local ([a-z]+) ", README)) == known
