@@ -182,4 +182,4 @@ def test_no_file_and_no_commit_holds_a_secret_of_the_environment(server: Deploye
 
     assert holding("nothing new since")  # what is there is found
     assert holding(PLANTED) == ""
-    assert PLANTED not in server.made.run("git", "log", "--all", "--patch", "--text")
+    assert PLANTED not in server.made.run("git", "log", "--all", "--patch")
