@@ -101,11 +101,18 @@ def told(server: Deployed, day: int, run: dict[str, Any]) -> dict[str, Any]:
         "state": run["state"]["name"],
         "message": run["state"]["message"],
         "seconds": run["total_run_time"],
-        "champion": aliases.get("champion"),
+        "champion": str(aliases["champion"]) if "champion" in aliases else None,
         "last_promoted": promoted[-1] if promoted else None,
         "results": len(server.made.run("git", "branch", "--list", "runs/*").splitlines()),
         "gib": round(size(server.made.root) / 1024**3, 3),
     }
+
+
+def end_broken_off(server: Deployed) -> None:
+    """Tell the server at once that a run of a soak that was killed is dead; by itself it waits for ten minutes."""
+    running = {"state": {"type": {"any_": ["RUNNING", "PENDING"]}}}
+    for run in server.post("flow_runs/filter", flow_runs=running).json():
+        server.post(f"flow_runs/{run['id']}/set_state", state={"type": "CRASHED"}, force=True)
 
 
 def size(folder: Path) -> int:
@@ -137,6 +144,7 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     with deployed(tree(folder / "tree"), folder / "prefect") as server:
+        end_broken_off(server)
         for day in range(len(days) + 1, DAYS + 1):
             if event := EVENTS.get(day):
                 event(server.made, day)

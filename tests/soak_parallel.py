@@ -23,18 +23,17 @@ from tests.data_fixtures import ROOT
 
 RESULT = ROOT / "build/soak/parallel.json"
 STEPS = 20
-TOLERANCE = 0.03
-"""How far two losses of a step may lie apart, as a share of one.
+TOLERANCE = 1e-4
+"""How far two losses of a step may lie apart, as a share of one: who computes a row changes no number.
 
-Numbers of bfloat16 have three digits, and products of other shapes and sums in another order move the last; a step here
-is the mean over some sixty tokens.
+Threads that share a step's rows cut them otherwise, which in bfloat16 moves last digits; that is told and not judged.
 """
 
 LAUNCHES: dict[str, dict[str, Any]] = {
-    "one process": {"threads": 2, "launch": {"processes": 1}},
+    "one process": {"threads": 1, "launch": {"processes": 1}},
     "two processes": {"threads": 1, "launch": {"processes": 2}},
     "two processes, base sharded": {"threads": 1, "launch": {"processes": 2, "base": "sharded"}},
-    "one process, one thread": {"threads": 1, "launch": {"processes": 1}},
+    "one process, two threads": {"threads": 2, "launch": {"processes": 1}},
 }
 
 
@@ -88,7 +87,8 @@ def main(checkout: Path = ROOT) -> None:
     made = dict(zip(LAUNCHES, (train(folder, base, shards) for folder in folders), strict=True))
     alone, *others = (one["losses"] for one in made.values())
     differences = dict(zip(list(made)[1:], (apart(alone, losses) for losses in others), strict=True))
-    told = {"launches": made, "largest_difference": differences, "alike": max(differences.values()) < TOLERANCE}
+    judged = [value for name, value in differences.items() if "processes" in name]
+    told = {"launches": made, "largest_difference": differences, "alike": max(judged) < TOLERANCE}
     outputs.write_json(RESULT, told)
     print("step", *made, sep=" | ")
     for number, row in enumerate(zip(alone, *others, strict=True), start=1):
