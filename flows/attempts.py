@@ -189,7 +189,8 @@ def prune(keep: int, kept: Collection[str]) -> str:
     git("branch", "--quiet", "-D", *old)
     with processes.cache_for_itself() as is_free:
         if is_free:
-            trees = [line.removeprefix("worktree ") for line in git("worktree", "list", "--porcelain").splitlines()]
+            told = git("worktree", "list", "--porcelain").splitlines()
+            trees = [line.removeprefix("worktree ") for line in told if line.startswith("worktree ")]
             others = [tree for tree in trees[1:] if Path(tree, "dvc.yaml").is_file()]
             scope = ["--workspace", "--all-commits", "--all-experiments", *(["--projects", *others] if others else [])]
             run(["dvc", "gc", "--force", *scope])

@@ -62,8 +62,9 @@ def test_old_results_go_but_not_those_of_a_champion(git: Git, monkeypatch: pytes
     checkouts.run(["dvc", "init", "--quiet"])
     Path("dvc.yaml").write_text("stages: {}\n")
     git("rm", "-q", "dvc.lock")
-    git("add", "dvc.yaml")
+    git("add", ".")
     git("commit", "-q", "--amend", "-m", "one")
+    git("worktree", "add", "-q", "--detach", "build/runs/retrain")  # whose data are kept too
     for day, fingerprint in enumerate(["aaaa", "bbbb", "cccc", "dddd"], start=1):
         git("branch", f"runs/2026-01-0{day}-030000-{fingerprint}")
     assert attempts.prune(2, ["aaaa"]).startswith("1 results dropped")
