@@ -179,6 +179,7 @@ def _there(parcel: bytes, place: Path, arguments: list[str], environment: dict[s
         _unpack(parcel, folder)
         # Ray sets a number of threads that is not the run's.
         own = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+        own[settings.CLUSTER] = ray.get_runtime_context().gcs_address
         command = [sys.executable, "-m", "flows.away", *arguments]
         with subprocess.Popen(
             command, cwd=folder, env={**own, **environment, "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE,

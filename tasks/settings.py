@@ -14,6 +14,15 @@ HOME = "INSTRUCTFLOW_HOME"
 """The variable by which a scheduled run tells its stages the root of the user's repository."""
 
 
+CLUSTER = "INSTRUCTFLOW_CLUSTER"
+"""The variable by which a stage on a node of a Ray cluster knows the cluster's address."""
+
+
+def cluster() -> str:
+    """The address of the Ray cluster over which this stage may spread its work; empty where it runs by itself."""
+    return os.environ.get(CLUSTER, "")
+
+
 def experiment() -> str:
     """The name of the DVC experiment that this stage runs for, a variant; empty in `dvc repro` and in a flow."""
     return os.environ.get("DVC_EXP_NAME", "")

@@ -64,7 +64,9 @@ class Browser:
     def open(self, page: Path | str) -> None:
         """Open a file, or an address, and wait until it is there."""
         self.events.clear()
-        self.call("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
+        told = self.call("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
+        if "loaderId" not in told:  # another place of the page that is there
+            return
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._read())
 

@@ -94,7 +94,8 @@ def look_at_prefect(browser: Browser, page: str, server: Deployed) -> dict[str, 
     browser.ask("new Promise(done => setTimeout(done, 5000))")
     browser.screen(HOME / "prefect.png")
     logs = browser.text()
-    browser.open(f"{page}/artifacts/key/outcome")
+    [outcome] = server.post("artifacts/filter", artifacts={"key": {"any_": ["outcome"]}}).json()
+    browser.open(f"{page}/artifacts/artifact/{outcome['id']}")
     browser.until("document.body.innerText.includes('runs/')")
     browser.screen(HOME / "artifacts.png")
     return {"logs tell of stages": "Running stage" in logs, "the outcome is an artefact": "runs/" in browser.text()}

@@ -52,7 +52,8 @@ def there(tmp_path_factory: pytest.TempPathFactory, nodes: Cluster) -> tuple[Che
 def test_stages_run_on_both_nodes_and_give_what_one_machine_gives(here: Checkout, there: tuple[Checkout, Told]) -> None:
     made, told = there
     assert told.ran == ALL
-    assert {node for nodes in told.nodes.values() for node in nodes} == {"node1", "node2"}
+    ran_on = {node for nodes in told.nodes.values() for node in nodes}
+    assert ran_on - {"head"} == {"node1", "node2"}  # what only directs others may run on the head
     assert ray_runs.lock(made) == ray_runs.lock(here)
     assert made.versions() == ["1"]
 

@@ -28,10 +28,11 @@ TALK = EXAMPLE._replace(turns=["Greet the guest.", "Good evening, Ada.", "And me
 
 def batch_of(folder: Path, chat: Chat, *wanted: Example, row_tokens: int = 4_000) -> Batch:
     """The examples as pack's processes tokenise them."""
-    marked = plan.markings(chat, folder / "tokenizer.json")
+    tokenizer = folder / "tokenizer.json"
+    marked = plan.markings(chat, tokenizer)
     encoder.load.cache_clear()
-    [work] = plan.parts([examples.to_frame(wanted)], chat, marked)
-    return tokens.tokenise(work, marked, row_tokens)
+    [work] = plan.parts([examples.to_frame(wanted)], chat, tokenizer, marked)
+    return tokens.tokenise(work, tokenizer, marked, row_tokens)
 
 
 def learnt(batch: Batch, chat: Chat) -> str:
@@ -204,13 +205,14 @@ def test_a_template_that_refuses_a_system_message_says_so(tmp_path: Path) -> Non
 
 
 def test_tokens_that_are_not_those_of_the_whole_text_are_stopped(tmp_path: Path, chat: Chat) -> None:
-    marked = plan.markings(chat, tmp_path / "tokenizer.json")
-    other = json.loads(marked.tokenizer.read_text(encoding="utf-8"))
+    tokenizer = tmp_path / "tokenizer.json"
+    marked = plan.markings(chat, tokenizer)
+    other = json.loads(tokenizer.read_text(encoding="utf-8"))
     other["model"]["merges"] = []
-    marked.tokenizer.write_text(json.dumps(other), encoding="utf-8")
+    tokenizer.write_text(json.dumps(other), encoding="utf-8")
     encoder.load.cache_clear()
     with pytest.raises(GuardError, match=r"example e1: its \d+ tokens are not the \d+"):
-        list(plan.parts([examples.to_frame([EXAMPLE])], chat, marked))
+        list(plan.parts([examples.to_frame([EXAMPLE])], chat, tokenizer, marked))
 
 
 LENGTHS = st.lists(st.integers(1, 64), min_size=1, max_size=60)

@@ -17,11 +17,15 @@ from tasks.records import Reject, digest, write_lines
 
 
 @contextmanager
-def kept(examples: Path, chat: Chat, row_tokens: int) -> Iterator[Path]:
+def kept(examples: Path, chat: Chat, row_tokens: int) -> Iterator[Path | None]:
     """The folder of this run's parts, outside the stage's outs; it goes when the block ends well.
 
-    Its name depends on all that decides the tokens, so parts of other examples or other code are never taken.
+    Its name depends on all that decides the tokens, so parts of other examples or other code are never taken. None on a
+    cluster: there parts are made on other machines, and Ray makes those anew that a lost one had.
     """
+    if settings.cluster():
+        yield None
+        return
     inputs = [outputs.digest_path(examples), chat.tokenizer.backend_tokenizer.to_str(), chat.hash, row_tokens]
     home = settings.BUILD / "pack"
     folder = home / digest([*inputs, outputs.digest_path(Path(__file__).parent)])
@@ -31,13 +35,17 @@ def kept(examples: Path, chat: Chat, row_tokens: int) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def tokenised(part: tuple[int, Work], folder: Path, markings: Markings, row_tokens: int) -> Batch:
+def tokenised(
+    part: tuple[int, Work], folder: Path | None, tokenizer: Path, markings: Markings, row_tokens: int
+) -> Batch:
     """The part as it lies in the folder, or tokenised and put there; runs in a process of its own."""
     number, work = part
+    if folder is None:
+        return tokens.tokenise(work, tokenizer, markings, row_tokens)
     path = folder / f"{number:06}"
     if path.is_dir():
         return _read(path)
-    batch = tokens.tokenise(work, markings, row_tokens)
+    batch = tokens.tokenise(work, tokenizer, markings, row_tokens)
     with outputs.whole_folder(path) as scratch:
         _write(batch, scratch)
     return batch

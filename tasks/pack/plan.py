@@ -17,8 +17,8 @@ CHECKED = 8
 """Examples of each shape whose tokens are compared with the tokenizer's own."""
 
 
-def markings(chat: Chat, path: Path) -> Markings:
-    """What every process needs; writes the tokenizer as it stands inside a text to `path`.
+def markings(chat: Chat, tokenizer: Path) -> Markings:
+    """What every process needs; writes the tokenizer as it stands inside a text to the file `tokenizer`.
 
     A tokenizer of the SentencePiece kind puts a space before a text, and only there: not behind a special token. An end
     of turn counts as special, whatever the model's files say, so that no text can forge it.
@@ -28,17 +28,17 @@ def markings(chat: Chat, path: Path) -> Markings:
         token["special"] |= token["content"] == chat.end_of_turn
     text = json.dumps(described, ensure_ascii=False)
     inside = text.replace('"prepend_scheme": "first"', '"prepend_scheme": "never"')
-    path.write_text(inside, encoding="utf-8")
-    return Markings(path, chat.end_of_turn_id, chat.tokenizer.bos_token_id, start=" " if inside != text else "")
+    tokenizer.write_text(inside, encoding="utf-8")
+    return Markings(chat.end_of_turn_id, chat.tokenizer.bos_token_id, start=" " if inside != text else "")
 
 
-def parts(frames: Iterable[pl.DataFrame], chat: Chat, marked: Markings) -> Iterator[Work]:
+def parts(frames: Iterable[pl.DataFrame], chat: Chat, tokenizer: Path, marked: Markings) -> Iterator[Work]:
     """Each table of examples with the skeletons of its shapes; a new shape is checked on its first examples.
 
     Raises GuardError where the chat template does not suit packing, or where an example's tokens are not those that
     the tokenizer gives for it as a whole.
     """
-    encode = encoder.load(marked.tokenizer)
+    encode = encoder.load(tokenizer)
     known: dict[Shape, Skeleton] = {}
     for frame in frames:
         shapes = frame.select(turns=pl.col("turns").list.len(), system=pl.col("system") != "")

@@ -39,12 +39,11 @@ SCHEMA = pl.Schema(
 
 
 class Markings(NamedTuple):
-    """What a process needs to know of the chat: the tokenizer's file, and the ids that the guards look for.
+    """What a process needs to know of the chat beside its tokenizer: the ids that the guards look for.
 
     `start` is what the tokenizer puts before a text as a whole.
     """
 
-    tokenizer: Path
     end_of_turn: int
     bos: int | None
     start: str
@@ -83,12 +82,14 @@ class Batch(NamedTuple):
     rejects: list[Reject]
 
 
-def tokenise(work: Work, markings: Markings, row_tokens: int) -> Batch:
+def tokenise(work: Work, tokenizer: Path, markings: Markings, row_tokens: int) -> Batch:
     """The part's examples as sequences, in their order; those longer than `row_tokens` are rejected.
+
+    `tokenizer` is the tokenizer's file.
 
     Raises GuardError where the tokens are not what training and generation both need.
     """
-    encode = encoder.load(markings.tokenizer)
+    encode = encoder.load(tokenizer)
     rows = examples.from_frame(work.examples)
     found = [
         shortened(sequence, work.skeletons, encode, row_tokens)

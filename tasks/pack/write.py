@@ -24,12 +24,14 @@ def pack(examples: Path, chat: Chat, wanted: params.Pack, folder: Path, processe
     Raises UserError where no example fits, GuardError where tokens are not what training and generation both need.
     """
     with tempfile.TemporaryDirectory() as scratch, parts.kept(examples, chat, wanted.row_tokens) as done:
-        marked = plan.markings(chat, Path(scratch) / "tokenizer.json")
+        tokenizer = Path(scratch) / "tokenizer.json"
+        marked = plan.markings(chat, tokenizer)
         work = functools.partial(parts.tokenised, folder=done, markings=marked, row_tokens=wanted.row_tokens)
         with pq.ParquetFile(examples) as file:
             groups = file.num_row_groups
-        waiting = enumerate(plan.parts(tables.read_frames(examples), chat, marked))
-        written = write(console.track(parallel.ordered(work, waiting, processes), "tokenising", groups), folder)
+        waiting = enumerate(plan.parts(tables.read_frames(examples), chat, tokenizer, marked))
+        batches = parallel.ordered(work, waiting, processes, files={"tokenizer": tokenizer})
+        written = write(console.track(batches, "tokenising", groups), folder)
     trained = rows.taken(written.lengths, written.order, wanted.tokens)
     if not len(trained):
         raise UserError(

@@ -5,7 +5,6 @@ arXiv 2005.14165, appendix C), whatever the case, the white space and the punctu
 in processes of their own, and what is found is compared as text.
 """
 
-import functools
 import json
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from tasks import outputs, parallel, tables
 from tasks.render import index, ngrams
@@ -57,7 +55,7 @@ def search(catalogue: Catalogue, among: Mask, home: Path, out: Path) -> Found:
     found = Found(np.zeros(len(among), np.uint64), np.zeros(len(among), bool))
     marks: dict[str, set[str]] = defaultdict(set)
     parts = [(group, among[group.start : group.stop]) for group in catalogue.groups]
-    scans = parallel.ordered(functools.partial(_scan, home=home), parts)
+    scans = parallel.ordered(_scan, parts, read=_read, files={"home": home})
     with (out / "dropped.jsonl").open("w", encoding="utf-8", newline="\n") as dropped:
         for group, scan in zip(catalogue.groups, scans, strict=True):
             found.asked[group.start : group.stop] = scan.asked
@@ -88,10 +86,15 @@ def _hits(words: Words, home: Index) -> Iterator[tuple[int, int, np.uint64]]:
             yield place, length, numbers[place]
 
 
-def _scan(part: tuple[Group, NDArray[np.bool_]], home: Path) -> Scan:
-    """The row group's records; runs in a process of its own."""
+def _read(part: tuple[Group, Mask]) -> tuple[pl.DataFrame, Mask]:
+    """The texts of a row group's records, and which of them are looked up."""
     group, among = part
-    frame = tables.read_group(group.path, group.number, _COLUMNS)
+    return tables.read_group(group.path, group.number, _COLUMNS), among
+
+
+def _scan(part: tuple[pl.DataFrame, Mask], home: Path) -> Scan:
+    """A row group's records; runs in a process of its own."""
+    frame, among = part
     asked = frame.select(pl.concat_list("field_names", "field_texts", "turns").list.join("\0").hash()).to_series()
     if not among.any():
         return Scan(asked.to_numpy(), [])

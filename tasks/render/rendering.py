@@ -26,8 +26,8 @@ Pools = dict[tuple[str, str], list[Record]]
 
 def rendered(catalogue: Catalogue, chosen: Mask, exemplars: Path, wanted: Render) -> Iterator[pl.DataFrame]:
     """The chosen records as examples, in the catalogue's order, in tables with the columns of an examples file."""
-    work = functools.partial(_render, exemplars=exemplars, wanted=wanted)
-    return parallel.ordered(work, catalogue.parts(chosen))
+    work = functools.partial(_render, wanted=wanted)
+    return parallel.ordered(work, catalogue.parts(chosen), read=_read, files={"exemplars": exemplars})
 
 
 def exemplars(catalogue: Catalogue, training: Mask, wanted: Render) -> Iterator[Record]:
@@ -50,11 +50,17 @@ def example(record: Record, bank: Bank, wanted: Render, pool: list[Record]) -> E
     return templates.render(record, template, draws.draw_exemplars(wanted.seed, record, pool, wanted.few_shot))
 
 
-def _render(part: tuple[Group, Mask], exemplars: Path, wanted: Render) -> pl.DataFrame:
-    """The chosen records of a row group; runs in a process of its own."""
-    (group, chosen), bank, pools = part, _bank(), _pools(exemplars)
-    rows = from_frame(tables.read_group(group.path, group.number).filter(chosen))
-    return examples.to_frame([example(row, bank, wanted, pools.get((row.cluster, row.task), [])) for row in rows])
+def _read(part: tuple[Group, Mask]) -> pl.DataFrame:
+    """The chosen records of a row group."""
+    group, chosen = part
+    return tables.read_group(group.path, group.number).filter(chosen)
+
+
+def _render(records: pl.DataFrame, exemplars: Path, wanted: Render) -> pl.DataFrame:
+    """Records as examples; runs in a process of its own."""
+    bank, pools = _bank(), _pools(exemplars)
+    rows = [example(row, bank, wanted, pools.get((row.cluster, row.task), [])) for row in from_frame(records)]
+    return examples.to_frame(rows)
 
 
 @cache
