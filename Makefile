@@ -15,7 +15,7 @@ deploy worker status: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
 deploy worker status: export MLFLOW_TRACKING_URI ?= http://127.0.0.1:5000
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick plan test mutants compare compare-superni soak-compare soak-resume soak-parallel soak-register soak-month soak-faults soak-pages soak-image soak-ray bench-data bench-train bench-eval bench-serve bench-flow serve manifests ray lint format ui server deploy worker status clean
+.PHONY: help run quick plan test mutants compare compare-superni soak-compare soak-resume soak-parallel soak-register soak-month soak-faults soak-pages soak-image soak-ray bench-data bench-cluster bench-train bench-eval bench-serve bench-flow serve manifests ray lint format ui server deploy worker status clean
 
 help: ## say what each command does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ soak-ray: $(READY) ## the pipeline on a Ray cluster, a node killed in training a
 
 bench-data: $(READY) ## from source to token shards, beside the tokenizer alone and datasets.map (build/bench/data.json)
 	@python -m infra.bench_data
+
+bench-cluster: $(READY) ## the data path on one machine, on one Ray worker and on two (build/bench/cluster.json; make ray)
+	@python -m infra.bench_cluster $(ARGS)
 
 bench-train: $(READY) ## the training step, beside TRL's trainer on the same rows (build/bench/train.json)
 	@python -m infra.bench_train $(ARGS)

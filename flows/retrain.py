@@ -109,9 +109,11 @@ def through(made: Attempt, side_by_side: int) -> Outcome:
 
 def tell(outcome: Outcome) -> None:
     """Put the outcome on Prefect's page, and tell those who listen."""
-    table = "\n".join(f"| {name} | {value} |" for name, value in vars(outcome).items() if name not in ("lock", "gate"))
+    told = {name: value for name, value in vars(outcome).items() if name not in ("lock", "gate", "why")}
+    table = "\n".join(f"| {name} | {value} |" for name, value in told.items())
+    why = "\n".join(f"- {one}" for one in outcome.why.split("; "))
     with pipeline.shown():
-        create_markdown_artifact(f"| run | |\n|---|---|\n{table}\n", key="outcome", description=outcome.what)
+        create_markdown_artifact(f"| run | |\n|---|---|\n{table}\n\n{why}\n", key="outcome", description=outcome.what)
     resource = {"prefect.resource.id": f"instructflow.{attempts.RUNS}", "prefect.resource.name": outcome.branch}
     emit_event(f"{EVENT}.{outcome.what}", resource, payload={"why": outcome.why, "version": outcome.version})
 

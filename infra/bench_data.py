@@ -34,10 +34,14 @@ HANDFUL = 50
 
 
 class Cost(NamedTuple):
-    """What a stage took: seconds, seconds of all its cores together, and the most memory it held at once."""
+    """What a stage took: seconds, and the most memory it held at once.
+
+    Core seconds are those of its processes, machine seconds those of all processes of this machine meanwhile.
+    """
 
     seconds: float
     core_seconds: float
+    machine_seconds: float
     peak_gib: float
 
 
@@ -53,12 +57,14 @@ def main(
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     home = ROOT / "build" / "bench" / "data"
     shutil.rmtree(home, ignore_errors=True)
-    start_up = statistics.median(_run(home / "handful", base.resolve(), HANDFUL)["seconds"] for _ in range(repeats))
+    start_up = statistics.median(
+        data_path(home / "handful", base.resolve(), HANDFUL)["seconds"] for _ in range(repeats)
+    )
     result: dict[str, Any] = {"cores": CORES, "start_up_seconds": start_up}
     result |= beside_peers(home / "compared", base.resolve(), compared, repeats, start_up)
     for rows in map(int, sizes.split(",")):
-        result |= _named(_run(home / "size", base.resolve(), rows), rows)
-    near = _named(_run(home / "size", base.resolve(), rows, {"near_duplicates": 0.8}), rows)
+        result |= _named(data_path(home / "size", base.resolve(), rows), rows)
+    near = _named(data_path(home / "size", base.resolve(), rows, {"near_duplicates": 0.8}), rows)
     result |= {f"near_{name}": value for name, value in near.items()}
     outputs.write_json(ROOT / "build" / "bench" / "data.json", result)
     shutil.rmtree(home)
@@ -69,7 +75,7 @@ def beside_peers(folder: Path, base: Path, rows: int, repeats: int, start_up: fl
     """The path and its peers in turn, `repeats` times, as medians and as the ratios that are promised."""
     runs: list[dict[str, float]] = []
     for _ in range(repeats):
-        measured = _run(folder, base, rows)
+        measured = data_path(folder, base, rows)
         found = {name: _peer(name, folder, base) for name in PEERS}
         if not all(peer.get("same_tokens", True) for peer in found.values()):
             raise UserError("datasets.map gave other tokens than the shards hold, so the two cannot be compared")
@@ -89,16 +95,19 @@ def _named(measured: dict[str, Any], rows: int) -> dict[str, Any]:
     return {f"{name}_{size}": value for name, value in measured.items()}
 
 
-def _run(folder: Path, base: Path, rows: int, clean: dict[str, Any] | None = None) -> dict[str, Any]:
+def data_path(
+    folder: Path, base: Path, rows: int, clean: dict[str, Any] | None = None, environment: dict[str, str] | None = None
+) -> dict[str, Any]:
     """Every stage once on so many rows: seconds in all and of each, and the largest sum of memory of a stage.
 
-    Core seconds are what all processes of a stage took of the processors, which other load hardly changes.
+    Core seconds are what all processes of a stage took of the processors, which other load hardly changes; on a
+    cluster, which `environment` names, those of its own process alone.
     """
     _project(folder, base, rows, clean or {})
     subprocess.run(
         _command(["ingest", "run", "starter"]), cwd=folder, env=_environment(), check=True, stdout=sys.stderr
     )
-    stages = {command[0]: _watched(_command(command), folder) for command in STAGES}
+    stages = {command[0]: _watched(_command(command), folder, environment or {}) for command in STAGES}
     index = json.loads((folder / "data/pack/index.json").read_text(encoding="utf-8"))
     return {
         "seconds": sum(stage.seconds for stage in stages.values()),
@@ -126,20 +135,27 @@ def _project(folder: Path, base: Path, rows: int, clean: dict[str, Any]) -> None
     (folder / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
 
 
-def _watched(command: list[str], folder: Path) -> Cost:
+def _watched(command: list[str], folder: Path, environment: dict[str, str]) -> Cost:
     """What a command took, with its children."""
-    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    process = subprocess.Popen(command, cwd=folder, env=_environment(), stdout=sys.stderr)
+    start, before, machine = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN), _busy()
+    process = subprocess.Popen(command, cwd=folder, env=_environment() | environment, stdout=sys.stderr)
     peak = [0.0]
     watcher = threading.Thread(target=_watch, args=(process, peak))
     watcher.start()
     status = process.wait()
-    seconds = time.perf_counter() - start
+    seconds, machine = time.perf_counter() - start, _busy() - machine
     watcher.join()
     if status:
         raise UserError(f"{' '.join(command)} ended with status {status}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return Cost(seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, peak[0])
+    own = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Cost(seconds, own, machine, peak[0])
+
+
+def _busy() -> float:
+    """Seconds that this machine's cores have computed."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system)
 
 
 def _watch(process: subprocess.Popen[bytes], peak: list[float]) -> None:

@@ -9,7 +9,6 @@ Writes build/bench/serve.json.
 import asyncio
 import contextlib
 import random
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from infra.turns import ROOT
 from tasks import errors, outputs, tracking
 from tasks.errors import UserError
 from tasks.serve.loaded import load
+from tests.loopback import free_port
 
 RESULT = ROOT / "build/bench/serve.json"
 TOKENS = 32
@@ -73,9 +73,7 @@ def main(
 @contextlib.contextmanager
 def server(address: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """The server's address and its process, once it answers. Raises UserError where it ends before."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "tasks.serve", "run", "--address", address, "--port", str(port)]
     page = f"http://127.0.0.1:{port}"
     with subprocess.Popen(command, cwd=ROOT) as process:

@@ -1,6 +1,5 @@
 """A real Prefect server, with a data base of its own."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -10,14 +9,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.checkout import outside
+from tests.loopback import free_port
 
 
 @contextmanager
 def started(home: Path) -> Iterator[str]:
     """The address of a server that keeps its files in `home`, while the block runs."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with subprocess.Popen(

@@ -1,12 +1,12 @@
 """A Ray cluster of real processes on loopback: a head that computes nothing, and nodes with nothing in common.
 
 Each node is `ray start` in a session, a working folder and a home folder of its own. What they share is what machines
-share: the head's address, and the place that DVC's remote names.
+share: the head's address, and the place that DVC's remote names. Ray itself listens at all addresses of a machine while
+a test runs.
 """
 
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from tests.checkout import outside
+from tests.loopback import free_port
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
 
@@ -74,7 +75,10 @@ class Cluster:
         """Start a node of this name."""
         home = self.folder / name
         home.mkdir()
-        common = ["--block", "--object-store-memory=100000000", "--log-color=false", f"--temp-dir={home / 't'}"]
+        common = [
+            "--block", "--node-ip-address=127.0.0.1", "--object-store-memory=100000000", "--log-color=false",
+            f"--temp-dir={home / 't'}",
+        ]  # fmt: skip
         with (home / "log").open("wb") as log:
             process = subprocess.Popen(
                 [Path(sys.executable).with_name("ray"), "start", *common, *options],
@@ -108,9 +112,7 @@ class Cluster:
 @contextmanager
 def started(nodes: int = 2, cpus: int = 2) -> Iterator[Cluster]:
     """A cluster of so many nodes, while the block runs."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     folder = Path(tempfile.mkdtemp(prefix="ray-"))  # Ray's sockets lie there, and their paths must be short
     made = Cluster(folder, f"127.0.0.1:{port}")
     head = made.start("head", "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false")

@@ -5,7 +5,6 @@ https://docs.openstack.org/swift/latest/s3_compat.html
 
 import getpass
 import secrets
-import socket
 import subprocess
 import time
 import urllib.request
@@ -18,6 +17,7 @@ from typing import Any
 import boto3
 
 from tests import programs
+from tests.loopback import free_ports
 
 KEPT_BY = ("object", "container", "account")
 """The servers that keep something, each with a ring that tells the proxy where it is."""
@@ -93,15 +93,6 @@ class Server:
         """A client that looks at what is there."""
         keys = {"aws_access_key_id": self.user, "aws_secret_access_key": self.secret}
         return boto3.client("s3", endpoint_url=f"http://127.0.0.1:{self.port}", **keys)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens at."""
-    with ExitStack() as opened:
-        asked = [opened.enter_context(socket.socket()) for _ in range(count)]
-        for each in asked:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in asked]
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import yaml
 
 from infra import team
 from infra.team import Team
-from tests import ssh_server
+from tests import loopback, ssh_server
 from tests.checkout import Checkout, clone
 from tests.data_fixtures import ROOT
 from tests.deployment import Deployed
@@ -128,15 +127,6 @@ def user_tree(folder: Path) -> Checkout:
     return made
 
 
-def free_ports() -> dict[str, str]:
-    """A free port for each server."""
-    opened = {name: socket.create_server(("127.0.0.1", 0)) for name in team.PORTS}
-    found = {name: str(one.getsockname()[1]) for name, one in opened.items()}
-    for one in opened.values():
-        one.close()
-    return found
-
-
 @contextmanager
 def remote(tree: Checkout) -> Iterator[Remote]:
     """DVC's default remote, on an SSH server; it is told to DVC for this user alone, whose home is a new folder."""
@@ -158,7 +148,7 @@ def scene(folder: Path) -> Iterator[Scene]:
     """All servers, with the tree's deployments."""
     folder.mkdir(parents=True, exist_ok=True)
     kept = (folder / "team/ports.env").is_file()
-    os.environ.update(SETTINGS | ({} if kept else free_ports()))
+    os.environ.update(SETTINGS | ({} if kept else loopback.named(team.PORTS)))
     with small_disk(folder / "disk") as disk:
         tree = user_tree(disk)
         os.chdir(tree.root)

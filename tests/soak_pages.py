@@ -19,7 +19,7 @@ from tests.browser import Browser, chromium
 from tests.checkout import Checkout, clone, outside
 from tests.data_fixtures import ROOT
 from tests.deployment import Deployed, working
-from tests.test_servers import free_port
+from tests.loopback import named
 
 HOME = ROOT / "build/soak/pages"
 DECAY = "0.05"
@@ -51,7 +51,7 @@ PRESS = "[...document.querySelectorAll('button')].find(button => button.innerTex
 @contextmanager
 def servers(made: Checkout) -> Iterator[tuple[str, str]]:
     """Prefect's address and MLflow's, of `make server` in the clone."""
-    environment = {"PREFECT_PORT": free_port(), "MLFLOW_PORT": free_port(), "PREFECT_HOME": str(HOME / "prefect")}
+    environment = {**named(["PREFECT_PORT", "MLFLOW_PORT"]), "PREFECT_HOME": str(HOME / "prefect")}
     process = subprocess.Popen(
         [sys.executable, "-m", "infra.server"],
         cwd=made.root,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests import programs
+from tests.loopback import free_port
 
 # StrictModes would refuse keys under /tmp, a folder in which anyone may write. Without PAM a server that may not read
 # the shadow file takes every account for locked.
@@ -79,9 +80,7 @@ def make_key(path: Path) -> Path:
 def made(folder: Path, key: Path) -> Server:
     """A server that lets `key` in, with all it writes in `folder`; it does not run yet."""
     user = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     make_key(folder / "host_key")
     shutil.copyfile(key.with_suffix(".pub"), folder / "authorized_keys")
     (folder / "config").write_text(SERVER.format(port=port, folder=folder))

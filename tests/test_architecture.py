@@ -67,9 +67,7 @@ def own_imports(package: Path) -> set[Path]:
 
 
 def test_tasks_import_neither_prefect_nor_flows_and_ray_where_work_is_spread_alone() -> None:
-    found = {
-        (path.as_posix(), name.split(".")[0]) for path in Path("tasks").rglob("*.py") for name in imports(path)
-    }
+    found = {(path.as_posix(), name.split(".")[0]) for path in Path("tasks").rglob("*.py") for name in imports(path)}
     assert {one for one in found if one[1] in {"prefect", "ray", "flows"}} == {("tasks/nodes.py", "ray")}
 
 

@@ -17,6 +17,7 @@ from tasks import tracking
 from tasks.errors import UserError
 from tests import cut, s3_server
 from tests.checkout import outside
+from tests.loopback import free_port
 
 pytestmark = pytest.mark.s3
 
@@ -53,7 +54,7 @@ def server(store: s3_server.Server, tmp_path_factory: pytest.TempPathFactory) ->
     """An MLflow server that keeps files in a bucket; it alone has the credentials."""
     folder = tmp_path_factory.mktemp("mlflow")
     environment = {**store.login(), "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/mlflow.db"}
-    [port] = s3_server.free_ports(1)
+    port = free_port()
     made = servers.mlflow(port, folder / "mlflow.log", "s3://mlflow", environment, "--workers", "1")
     servers.start([made])
     try:

@@ -31,22 +31,13 @@ from tasks.promote import __main__ as promote
 from tasks.register import __main__ as register
 from tests.checkout import outside
 from tests.data_fixtures import ROOT
+from tests.loopback import free_port, named
 from tests.project import Project
 
 README = (ROOT / "infra/README.md").read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "infra/compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 FLOW = "from prefect import flow\n\n\n@flow\ndef greet():\n    return 'hello'\n"
-
-
-def free_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
-
-
-def ports() -> dict[str, str]:
-    return {name: free_port() for name in team.PORTS}
 
 
 def owners(port: int) -> set[str]:
@@ -64,7 +55,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[s
     """`make server`, with all it writes in a folder of its own."""
     folder = tmp_path_factory.mktemp("server")
     environment = {
-        **outside(), **ports(), "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(folder / "prefect"),
+        **outside(), **named(team.PORTS), "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(folder / "prefect"),
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
     }  # fmt: skip
     with subprocess.Popen(command("server"), cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
@@ -131,8 +122,8 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
 
 
 def test_a_server_that_does_not_start_ends_the_other(tmp_path: Path) -> None:
-    lasting = servers.Server("lasting", ["sleep", "60"], int(free_port()), "/", tmp_path / "lasting.log", {})
-    broken = servers.Server("broken", ["false"], int(free_port()), "/", tmp_path / "broken.log", {})
+    lasting = servers.Server("lasting", ["sleep", "60"], free_port(), "/", tmp_path / "lasting.log", {})
+    broken = servers.Server("broken", ["false"], free_port(), "/", tmp_path / "broken.log", {})
     with pytest.raises(UserError, match=r"^broken ended before it answered; see .*broken\.log$"):
         servers.start([broken, lasting])
     assert not lasting.runs()
@@ -169,7 +160,7 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.mark.postgres
 def test_a_restore_is_whole_or_not_at_all(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, port in ports().items():
+    for name, port in named(team.PORTS).items():
         monkeypatch.setenv(name, port)
     kept, out = Team.make(open_folder / "team"), open_folder / "out"
     kept.postgres.start()
@@ -214,7 +205,7 @@ def up() -> Iterator[Team]:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o711)
         home = Path(folder, "team")
-        run("up", home, **ports(), PREFECT_WORKER_QUERY_SECONDS="2")
+        run("up", home, **named(team.PORTS), PREFECT_WORKER_QUERY_SECONDS="2")
         try:
             yield Team.of(home)
         finally:
