@@ -176,6 +176,7 @@ def main() -> None:
             print(f"{name}: {seen[name]}", flush=True)
         size = subprocess.run(["du", "--summarize", "--bytes", image.root], capture_output=True, text=True, check=True)
         seen["bytes"] = int(size.stdout.split()[0])
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
     outputs.write_json(RESULT, seen)
     print(RESULT)
 
