@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import typer
 from prefect import flow, get_run_logger, task
@@ -36,6 +36,14 @@ EVENT = "instructflow.run"
 """What events of ended runs begin with; `promoted`, `refused` or `unchanged` follows. Automations listen to them."""
 
 
+class Limits(NamedTuple):
+    """The results that are kept, the GiB of disk without which no run begins, and the stages side by side."""
+
+    keep: int
+    free_gib: float
+    side_by_side: int
+
+
 @flow(name="retrain", description="The newest code and data through the pipeline and the gate, if anything is new.")
 def retrain(
     values: Changes = NONE, again: bool = False, keep: int = 10, free_gib: float = 5.0, side_by_side: int = 2
@@ -49,7 +57,8 @@ def retrain(
         free_gib: Without so many GiB of free disk no run begins.
         side_by_side: Stages that may run at the same time.
     """
-    return attempt("retrain", attempts.newest_commit, changes.told(values), again, keep, free_gib, side_by_side)
+    limits = Limits(keep, free_gib, side_by_side)
+    return attempt("retrain", attempts.newest_commit, changes.told(values), limits, again)
 
 
 @flow(name="run", description="The commit of this tree through the pipeline and the gate, in a checkout of its own.")
@@ -62,17 +71,16 @@ def run(values: Changes = NONE, keep: int = 10, free_gib: float = 5.0, side_by_s
         free_gib: Without so many GiB of free disk no run begins.
         side_by_side: Stages that may run at the same time.
     """
-    return attempt("run", lambda _: git("rev-parse", "HEAD"), changes.told(values), True, keep, free_gib, side_by_side)
+    limits = Limits(keep, free_gib, side_by_side)
+    return attempt("run", lambda _: git("rev-parse", "HEAD"), changes.told(values), limits, again=True)
 
 
 def attempt(
     kind: str,
     commit: Callable[[Callable[[str], None]], str],
     values: dict[str, Any],
+    limits: Limits,
     again: bool,
-    keep: int,
-    free_gib: float,
-    side_by_side: int,
 ) -> State[Any]:
     """A run of this kind, or the reason why there is none, as the flow's state."""
     logger = get_run_logger()
@@ -85,11 +93,11 @@ def attempt(
                 deliver.submit(folder).wait()
                 return Completed(name=NOTHING, message=why)
             remotes.check_access(folder, logger.warning)
-            attempts.check_disk(free_gib)
-            outcome = through(made, side_by_side)
+            attempts.check_disk(limits.free_gib)
+            outcome = through(made, limits.side_by_side)
             tell(outcome)
             deliver.submit(folder).wait()
-            if dropped := attempts.prune(keep, kept()):
+            if dropped := attempts.prune(limits.keep, kept()):
                 logger.info(dropped)
     except attempts.Busy as busy:
         logger.warning(f"{busy}; this one ends")
