@@ -57,7 +57,8 @@ def runs() -> Iterator[tuple[str, str]]:
                 flow_run_filter=deployed(["COMPLETED", "FAILED", "CRASHED", "CANCELLED", "RUNNING"]),
                 sort=FlowRunSort.START_TIME_DESC, limit=LAST,
             ):  # fmt: skip
-                began = told.start_time or told.state.timestamp  # one that was cancelled before it began has none
+                # One that was cancelled before it began has no beginning.
+                began = told.start_time or told.expected_start_time
                 yield f"{began:%Y-%m-%d %H:%M}", f"{told.name}: {state(told)}"
             for told in client.read_flow_runs(
                 flow_run_filter=deployed(["SCHEDULED"]), sort=FlowRunSort.EXPECTED_START_TIME_ASC, limit=2
