@@ -9,10 +9,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
 
 # Deployments belong to servers; `make server` starts them at these addresses.
-deploy worker status: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
-deploy worker status: export MLFLOW_TRACKING_URI ?= http://127.0.0.1:5000
+deploy worker status: export PREFECT_API_URL ?= http://127.0.0.1:$(or $(PREFECT_PORT),4200)/api
+deploy worker status: export MLFLOW_TRACKING_URI ?= http://127.0.0.1:$(or $(MLFLOW_PORT),5000)
 
 .DEFAULT_GOAL := help
 .PHONY: help run quick plan test mutants compare compare-superni soak-compare soak-resume soak-parallel soak-register soak-month soak-faults soak-pages soak-image soak-ray bench-data bench-cluster bench-train bench-eval bench-serve bench-flow serve manifests ray lint format ui server deploy worker status clean

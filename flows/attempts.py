@@ -67,7 +67,7 @@ class Attempt(Checkout):
         last = self.last
         if last is None or (last.lock, last.gate) != self.attempted() or graph.plan(self.folder).reasons:
             return None
-        return f"nothing new since {last.when}; that attempt: {last.what}: {last.why}"
+        return f"nothing new in {self.commit[:8]} since {last.when}; that attempt: {last.what}: {last.why}"
 
     def attempted(self) -> tuple[str, str]:
         """Digests of the lock, and so of all that went into the model, and of what the gate demands."""
@@ -98,9 +98,7 @@ def decided(path: Path) -> tuple[str, str, str]:
     if not path.is_file():
         return "unchanged", "the same model is the champion already", "of the champion"
     made = json.loads(path.read_text(encoding="utf-8"))
-    failed = [f"{check['name']}: {check['told']}" for check in made["checks"] if not check["passed"]]
-    why = "; ".join(failed) or f"all {len(made['checks'])} demands are met"
-    return ("promoted" if made["promoted"] else "refused"), why, str(made["candidate"])
+    return ("promoted" if made["promoted"] else "refused"), made["why"], str(made["candidate"])
 
 
 @contextmanager
@@ -134,7 +132,8 @@ def inside(folder: Path) -> Iterator[None]:
 def newest_commit(say: Callable[[str], None]) -> str:
     """The commit to run: the newest of the branch that the user's one follows, or the user's own where it follows none.
 
-    A remote that cannot be reached is told, and what was fetched from it last is used.
+    A remote that cannot be reached is told, and what was fetched from it last is used; commits that were not pushed are
+    told too.
     """
     if not git("remote"):
         return git("rev-parse", "HEAD")
@@ -143,6 +142,10 @@ def newest_commit(say: Callable[[str], None]) -> str:
     except UserError as error:
         say(f"the newest commits could not be fetched: {error}")
     followed = git("for-each-ref", "--format=%(upstream)", git("rev-parse", "--symbolic-full-name", "HEAD"))
+    if followed and (ahead := int(git("rev-list", "--count", f"{followed}..HEAD"))):
+        say(
+            f"not run: {ahead} commits here that {followed.removeprefix('refs/remotes/')} has not; git push brings them"
+        )
     return git("rev-parse", followed or "HEAD")
 
 

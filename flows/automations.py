@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import typer
 from prefect import get_client
 from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient
@@ -19,8 +20,8 @@ from prefect.events import actions
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.settings import get_current_settings
 
-from flows.evaluate import FALLEN
-from flows.retrain import EVENT
+from flows.evaluate import FALLEN, FALLEN_STATE
+from flows.retrain import DECIDED, EVENT, NOTHING
 from tasks import errors
 
 CHANGED = "instructflow.source.changed"
@@ -30,7 +31,9 @@ STUCK = timedelta(hours=12)
 """A run that takes so long is stuck."""
 
 RUN = "prefect.flow-run."
-ENDED = {f"{RUN}{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed")}
+ENDED = {f"{RUN}{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed", NOTHING, *DECIDED, FALLEN_STATE)}
+"""What the server tells of a run's end: its state by name, and ours have names of their own."""
+
 EACH: dict[str, Any] = {"match": {"prefect.resource.id": f"{RUN}*"}, "for_each": {"prefect.resource.id"}}
 
 BLOCK = "instructflow"
@@ -86,19 +89,41 @@ def notification_block(client: SyncPrefectClient) -> UUID | None:
     return next((found.id for found in client.read_block_documents() if found.name == BLOCK), None)
 
 
+def bring(automation: Automation) -> None:
+    """Bring an automation to the server, in the place of the one of the same name; one that is there already stays.
+
+    A new one does not know of the runs that are under way.
+    """
+    with contextlib.suppress(ValueError):  # it is not there yet
+        stored: Any = Automation.read(name=automation.name)
+        if told(stored) == told(automation):
+            return
+        stored.delete()
+    automation.create()
+
+
+def told(automation: Automation) -> Any:
+    """What an automation does, apart from the server's own numbers."""
+    return plain(automation.model_dump(mode="json", include={"description", "enabled", "trigger", "actions"}))
+
+
+def plain(value: Any) -> Any:
+    """The value without ids, with lists in one order."""
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items() if name != "id"}
+    return sorted(map(plain, value), key=str) if isinstance(value, list) else value
+
+
 def main() -> None:
-    """Bring every automation to the server, in the place of the one of the same name."""
+    """Bring what the server does by itself to the server at PREFECT_API_URL."""
     with get_client(sync_client=True) as client:
         retrain, block = client.read_deployment_by_name("retrain/retrain").id, notification_block(client)
     for automation in wanted(retrain, block):
-        with contextlib.suppress(ValueError):  # it is not there yet
-            stored: Any = Automation.read(name=automation.name)
-            stored.delete()
-        automation.create()
+        bring(automation)
         print(automation.name)
     if block is None:
         print(f"nobody is told: make a notification block named {BLOCK} on the server, then deploy again")
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run(lambda: typer.run(main))

@@ -16,10 +16,13 @@ from prefect.states import Cancelled, Completed
 from flows import attempts, changes, graph, pipeline
 from flows.changes import NONE, Changes
 from flows.checkouts import git
-from tasks import settings
+from tasks import guards, settings
 
 FALLEN = "instructflow.scores.fallen"
 """The event of an evaluation in which a version scored worse than when it was registered."""
+
+FALLEN_STATE = "Fallen"
+"""The name of the state in which such an evaluation ends."""
 
 VERSION = settings.BUILD / "version"
 """Where the version's models and results lie in the checkout."""
@@ -42,6 +45,7 @@ def evaluation(suite: str, version: str = "models:/instructflow@champion", value
     try:
         with attempts.alone("evaluation", logger.info) as folder:
             made = attempts.ready(folder, git("rev-parse", "HEAD"), changes.told(values))
+            guards.known("suite", [suite], [*made.values["render"]["held_out"], *made.values["evaluate"]["include"]])
             with attempts.inside(made.folder):
                 score(suite, version)
                 told = json.loads((VERSION / "beside.json").read_text(encoding="utf-8"))
@@ -50,7 +54,7 @@ def evaluation(suite: str, version: str = "models:/instructflow@champion", value
     if told["fallen"]:
         resource = {"prefect.resource.id": f"instructflow.{suite}", "prefect.resource.name": version}
         emit_event(FALLEN, resource, payload=told)
-    return Completed(name="Fallen" if told["fallen"] else "Completed", message=told["told"])
+    return Completed(name=FALLEN_STATE if told["fallen"] else "Completed", message=told["told"])
 
 
 def score(suite: str, version: str) -> None:

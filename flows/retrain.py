@@ -28,9 +28,11 @@ from flows.checkouts import git
 from tasks import errors, params, tracking
 from tasks.errors import UserError
 from tasks.promote import moves
+from tasks.promote.gate import NOT_MET
 from tasks.register import stored
 
-NOTHING = "Nothing to do"
+NOTHING, DECIDED = "Nothing to do", ("Promoted", "Refused", "Unchanged")
+"""The names of the states in which runs end well."""
 
 EVENT = "instructflow.run"
 """What events of ended runs begin with; `promoted`, `refused` or `unchanged` follows. Automations listen to them."""
@@ -88,6 +90,7 @@ def attempt(
     try:
         with attempts.alone(kind, logger.info) as folder:
             made = attempts.ready(folder, commit(logger.warning), values)
+            logger.info(f"commit {git('log', '-1', '--format=%h (%s)', made.commit)}")
             if not again and (why := made.nothing_new()):
                 logger.info(f"{NOTHING}: {why}")
                 deliver.submit(folder).wait()
@@ -119,7 +122,7 @@ def tell(outcome: Outcome) -> None:
     """Put the outcome on Prefect's page, and tell those who listen."""
     told = {name: value for name, value in vars(outcome).items() if name not in ("lock", "gate", "why")}
     table = "\n".join(f"| {name} | {value} |" for name, value in told.items())
-    why = "\n".join(f"- {one}" for one in outcome.why.split("; "))
+    why = "- " + outcome.why.replace(f"; {NOT_MET}", f"\n- {NOT_MET}")
     with pipeline.shown():
         create_markdown_artifact(f"| run | |\n|---|---|\n{table}\n\n{why}\n", key="outcome", description=outcome.what)
     resource = {"prefect.resource.id": f"instructflow.{attempts.RUNS}", "prefect.resource.name": outcome.branch}

@@ -1,6 +1,8 @@
 """python -m flows.status: the champion, the last runs, the next ones, and the disk."""
 
+import logging
 import shutil
+import textwrap
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import httpx
 import typer
+from mlflow.exceptions import MlflowException
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.sorting import FlowRunSort
@@ -21,11 +24,15 @@ from tasks.promote.__main__ import DECISION, REASON
 from tasks.register.registry import CANDIDATE
 
 LAST = 5
-"""Runs that are told."""
+"""Runs that are told, and results."""
+
+UNDER_WAY, OVER = ["RUNNING", "PENDING", "CANCELLING"], ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
+"""Kinds of states."""
 
 
 def main() -> None:
     """Tell how things stand. A server that is not there is told, and the rest all the same."""
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # of each new try
     console.summary("versions", dict(versions()))
     console.summary("runs", dict(runs()) or {"none": "python -m flows.retrain, or a deployment, makes one"})
     console.summary("results", dict(results()) or {"none": f"no branch {RUNS}/... yet"})
@@ -35,7 +42,11 @@ def main() -> None:
 def versions() -> Iterator[tuple[str, str]]:
     """The registered model's aliases, each with its version's newest decision."""
     client, name = tracking.client(), params.load().register_.name
-    found = client.search_registered_models(f"name = '{name}'")
+    try:
+        found = client.search_registered_models(f"name = '{name}'")
+    except MlflowException as error:
+        yield "server", f"{settings.tracking_uri()} does not answer: {str(error).splitlines()[0][:200]}"
+        return
     if not found:
         yield name, "no version is registered; run: make run"
         return
@@ -53,17 +64,17 @@ def runs() -> Iterator[tuple[str, str]]:
         return
     try:
         with get_client(sync_client=True) as client:
-            for told in client.read_flow_runs(
-                flow_run_filter=deployed(["COMPLETED", "FAILED", "CRASHED", "CANCELLED", "RUNNING"]),
-                sort=FlowRunSort.START_TIME_DESC, limit=LAST,
-            ):  # fmt: skip
-                # One that was cancelled before it began has no beginning.
-                began = told.start_time or told.expected_start_time
-                yield f"{began:%Y-%m-%d %H:%M}", f"{told.name}: {state(told)}"
+            for kinds, limit in ((UNDER_WAY, None), (OVER, LAST)):
+                for told in client.read_flow_runs(
+                    flow_run_filter=deployed(kinds), sort=FlowRunSort.START_TIME_DESC, limit=limit
+                ):
+                    # One that was cancelled before it began has no beginning.
+                    began = told.start_time or told.expected_start_time
+                    yield f"{began:%Y-%m-%d %H:%M}  {told.name}", state(told)
             for told in client.read_flow_runs(
                 flow_run_filter=deployed(["SCHEDULED"]), sort=FlowRunSort.EXPECTED_START_TIME_ASC, limit=2
             ):
-                yield f"next, {told.next_scheduled_start_time:%Y-%m-%d %H:%M} UTC", told.name
+                yield f"{told.next_scheduled_start_time:%Y-%m-%d %H:%M}  {told.name}", "next"
     except httpx.HTTPError as error:
         yield "server", f"{PREFECT_API_URL.value()} does not answer: {error}"
 
@@ -75,8 +86,9 @@ def deployed(kinds: list[str]) -> FlowRunFilter:
 
 def state(told: Any) -> str:
     """A run's state in words, and how long it took."""
-    took = timedelta(seconds=round(told.total_run_time.total_seconds()))
-    return f"{told.state.name} after {took}" + (f"; {told.state.message[:200]}" if told.state.message else "")
+    took = timedelta(seconds=round(told.estimated_run_time.total_seconds()))
+    message = textwrap.shorten(told.state.message or "", 200, placeholder=" ...")
+    return f"{told.state.name} after {took}" + (f"; {message}" if message else "")
 
 
 def results() -> Iterator[tuple[str, str]]:

@@ -101,7 +101,7 @@ def test_its_adapter_is_made_again_with_the_same_bytes(server: Deployed) -> None
 def test_nothing_new_ends_within_seconds_with_the_reason(server: Deployed) -> None:
     run = server.whole("retrain/retrain")
     assert run["state"]["name"] == "Nothing to do"
-    assert "nothing new since" in run["state"]["message"]
+    assert "nothing new in" in run["state"]["message"]
     assert len(results(server)) == 1
 
 
@@ -156,6 +156,20 @@ def test_dead_runs_and_changed_data_have_automations(server: Deployed) -> None:
     assert found["instructflow: dead runs"]["trigger"]["within"] == 600
 
 
+def test_deploying_again_leaves_the_watch_on_runs_that_are_under_way(server: Deployed) -> None:
+    def identities() -> dict[str, str]:
+        return {one["name"]: one["id"] for one in server.post("automations/filter").json()}
+
+    before = identities()
+    server.made.run(sys.executable, "-m", "flows.automations", PREFECT_API_URL=server.address)
+    assert identities() == before
+
+
+def test_a_suite_that_nothing_writes_is_told_before_anything_is_computed(server: Deployed) -> None:
+    run = server.whole("evaluation/evaluate", suite="inferenc", version="models:/instructflow/1")
+    assert "suite: inferenc: unknown; did you mean inference?" in run["state"]["message"]
+
+
 def test_retraining_has_a_schedule_and_one_place(server: Deployed) -> None:
     found = server.deployment("retrain/retrain")
     [schedule] = found["schedules"]
@@ -169,7 +183,7 @@ def test_the_status_tells_runs_decisions_and_what_comes_next(server: Deployed) -
     told = server.made.run(sys.executable, "-m", "flows.status", PREFECT_API_URL=server.address, COLUMNS="200")
     assert "candidate" in told
     assert "Nothing to do after" in told
-    assert "next, " in told
+    assert "│ next" in told
     assert "runs/2" in told
 
 
@@ -180,6 +194,6 @@ def test_no_file_and_no_commit_holds_a_secret_of_the_environment(server: Deploye
             [*command, server.made.root.parent, server.home], stdout=subprocess.PIPE, text=True
         ).stdout
 
-    assert holding("nothing new since")  # what is there is found
+    assert holding("nothing new in")  # what is there is found
     assert holding(PLANTED) == ""
     assert PLANTED not in server.made.run("git", "log", "--all", "--patch")

@@ -9,7 +9,8 @@ from tasks.report import page
 
 def content(decision: Decision) -> dict[str, Any]:
     """All of it, for a JSON file."""
-    return {**asdict(decision), "checks": [check._asdict() for check in decision.checks], "promoted": decision.promoted}
+    checks = [check._asdict() for check in decision.checks]
+    return {**asdict(decision), "checks": checks, "promoted": decision.promoted, "why": decision.why}
 
 
 def headline(decision: Decision) -> str:

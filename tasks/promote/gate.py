@@ -12,6 +12,9 @@ from tasks.report import compare, samples
 from tasks.report.compare import Comparison, Paired
 from tasks.statistics import Verdict
 
+NOT_MET = "not met: "
+"""What the reason begins with of each demand that a version does not meet."""
+
 
 class Check(NamedTuple):
     """One demand: what it is, whether it is met, and the numbers."""
@@ -40,7 +43,7 @@ class Decision:
     @property
     def why(self) -> str:
         """The demands that were not met, or that all were."""
-        failed = [f"{check.name}: {check.told}" for check in self.checks if not check.passed]
+        failed = [f"{NOT_MET}{check.name}: {check.told}" for check in self.checks if not check.passed]
         return "; ".join(failed) or f"all {len(self.checks)} demands are met"
 
 
@@ -108,8 +111,8 @@ def keeps_floor(gate: Gate, comparisons: Iterable[Comparison], whom: str) -> Che
     for item in comparisons:
         low = item.low if samples.rises(item.measure) else -item.high
         if not low >= -gate.floor * max(1.0, abs(item.base)):  # a score that is no number is refused too
-            below.append(f"{item.name}, {item.measured} {item.gain:+.3f} (from {low:+.3f})")
-    told = "; ".join(below) or f"no interval reaches further than {gate.floor:g} below it"
+            below.append(f"{item.name}, {item.measured} {item.gain:+.3f} (as low as {low:+.3f})")
+    told = "; ".join([*below, f"an interval may reach {gate.floor:g} below"])
     return Check(f"no fall below the {whom}'s scores", not below, told)
 
 
@@ -120,7 +123,7 @@ def reaches(least: float | None, pairs: Sequence[Paired], measure: str) -> Itera
         by_suite.setdefault(pair.suite, []).append(pair)
     for suite, own in by_suite.items() if least is not None else ():
         found = mean(own, lambda pair: pair.after)
-        told = f"{found.difference:.3f} ({found.low:.3f} to {found.high:.3f}), and {least:g} is asked for"
+        told = f"{found.difference:.3f} ({found.low:.3f} to {found.high:.3f}), and its lower end must be {least:g}"
         yield Check(f"{samples.spoken(measure)} on {suite}", found.low >= (least or 0), told)
 
 

@@ -119,9 +119,12 @@ def description(report: Path) -> str:
 
 
 def commit() -> dict[str, str]:
-    """The git commit of the tree and whether it was changed since; empty outside of git."""
+    """The git commit of the tree and whether it was changed since; empty outside of git.
+
+    That dvc.lock is another one is no change: it tells what came of the tree, and is kept with the version.
+    """
     head = chain.git("rev-parse", "HEAD").decode().strip()
-    changed = bool(chain.git("status", "--porcelain").strip())
+    changed = bool(chain.git("status", "--porcelain", "--", ".", ":(exclude)dvc.lock").strip())
     return {"instructflow.commit": head, "instructflow.dirty": str(changed).lower()} if head else {}
 
 
