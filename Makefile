@@ -114,7 +114,7 @@ status: $(READY) ## the champion, the last runs and the next ones, the disk
 	@python -m flows.status
 
 worker: $(READY) ## run what the server schedules, on this machine and one run at a time of each kind
-	@prefect worker start --pool instructflow --type process
+	@python -m flows.worker --pool instructflow --type process
 
 clean: ## remove what stages wrote, but not DVC's cache, the registry or .venv
 	rm -rf data models reports build

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
+from prefect.runtime import flow_run
 
 from flows import graph, processes, remotes
 from flows.checkouts import Checkout, git, run
@@ -24,6 +25,9 @@ from tasks.records import digest
 
 RUNS = "runs"
 """The folder of checkouts in build/, and what the branches of results begin with."""
+
+HELD = ".flow"
+"""Beside a checkout: the file that a run holds the lock of, and that names it."""
 
 DECISION = settings.BUILD / "promote" / "decision.json"
 
@@ -109,11 +113,29 @@ def alone(kind: str, say: Callable[[str], None]) -> Iterator[Path]:
     """
     folder = (settings.BUILD / RUNS / kind).absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{kind}.flow").open("w") as file:
+    with folder.with_name(f"{kind}{HELD}").open("a+") as file:
         if not locks.take(file.fileno()):
             raise Busy(f"another run of {kind} is under way")
+        write(file, flow_run.get_id() or "")
         with processes.alone(folder, say):
             yield folder
+
+
+def write(file: TextIO, text: str) -> None:
+    """Let the file hold this text alone."""
+    file.truncate(0)
+    file.write(text)
+    file.flush()
+
+
+def dead() -> Iterator[str]:
+    """The flow runs of this machine that have ended, maybe without a word; each of them once."""
+    for path in sorted((settings.BUILD / RUNS).glob(f"*{HELD}")):
+        with path.open("a+") as file:
+            file.seek(0)
+            if (identity := file.read()) and locks.take(file.fileno()):
+                yield identity
+                write(file, "")
 
 
 @contextmanager

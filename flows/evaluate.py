@@ -16,7 +16,7 @@ from prefect.states import Cancelled, Completed
 from flows import attempts, changes, graph, pipeline
 from flows.changes import NONE, Changes
 from flows.checkouts import git
-from tasks import guards, settings
+from tasks import guards, params, settings
 
 FALLEN = "instructflow.scores.fallen"
 """The event of an evaluation in which a version scored worse than when it was registered."""
@@ -45,7 +45,8 @@ def evaluation(suite: str, version: str = "models:/instructflow@champion", value
     try:
         with attempts.alone("evaluation", logger.info) as folder:
             made = attempts.ready(folder, git("rev-parse", "HEAD"), changes.told(values))
-            guards.known("suite", [suite], [*made.values["render"]["held_out"], *made.values["evaluate"]["include"]])
+            wanted = params.check(made.values, Path("params.yaml"))
+            guards.known("suite", [suite], [*wanted.render.held_out, *wanted.evaluate.include])
             with attempts.inside(made.folder):
                 score(suite, version)
                 told = json.loads((VERSION / "beside.json").read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from prefect import flow, get_run_logger, task
@@ -20,6 +20,7 @@ from prefect.client.schemas.objects import State
 from prefect.events import emit_event
 from prefect.states import Cancelled, Completed
 from prefect.tasks import exponential_backoff
+from pydantic import Field
 
 from flows import attempts, changes, pipeline, remotes
 from flows.attempts import Attempt, Outcome
@@ -48,7 +49,11 @@ class Limits(NamedTuple):
 
 @flow(name="retrain", description="The newest code and data through the pipeline and the gate, if anything is new.")
 def retrain(
-    values: Changes = NONE, again: bool = False, keep: int = 10, free_gib: float = 5.0, side_by_side: int = 2
+    values: Changes = NONE,
+    again: bool = False,
+    keep: Annotated[int, Field(ge=0)] = 10,
+    free_gib: Annotated[float, Field(ge=0)] = 5.0,
+    side_by_side: Annotated[int, Field(ge=1)] = 2,
 ) -> State[Any]:
     """Train again where code, data or values are new.
 
@@ -64,7 +69,12 @@ def retrain(
 
 
 @flow(name="run", description="The commit of this tree through the pipeline and the gate, in a checkout of its own.")
-def run(values: Changes = NONE, keep: int = 10, free_gib: float = 5.0, side_by_side: int = 2) -> State[Any]:
+def run(
+    values: Changes = NONE,
+    keep: Annotated[int, Field(ge=0)] = 10,
+    free_gib: Annotated[float, Field(ge=0)] = 5.0,
+    side_by_side: Annotated[int, Field(ge=1)] = 2,
+) -> State[Any]:
     """Run the pipeline on the tree's commit.
 
     Args:

@@ -108,7 +108,7 @@ class Team:
             "PREFECT_WORKER_WEBSERVER_HOST": HOST,
             "PREFECT_WORKER_WEBSERVER_PORT": str(port),
         }
-        command = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", POOL]
+        command = [sys.executable, "-m", "flows.worker", "--type", "process", "--pool", POOL]
         return Server("worker", [*command, "--with-healthcheck"], port, "/health", self._log("worker"), environment)
 
     @property

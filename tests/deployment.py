@@ -91,7 +91,7 @@ def deployed(made: Checkout, home: Path) -> Iterator[Deployed]:
 @contextmanager
 def working(made: Checkout, **addresses: str) -> Iterator[None]:
     """A worker in the checkout, which logs to worker.log in the folder above."""
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "instructflow", "--type", "process"]
+    command = [sys.executable, "-m", "flows.worker", "--pool", "instructflow", "--type", "process"]
     environment = {**outside(), **addresses, "PREFECT_WORKER_QUERY_SECONDS": "0.5"}
     with (made.root.parent / "worker.log").open("ab") as log:
         process = subprocess.Popen(

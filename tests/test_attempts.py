@@ -26,6 +26,17 @@ def test_of_two_of_a_kind_one_is_busy(tmp_path: Path, monkeypatch: pytest.Monkey
         pass
 
 
+def test_a_run_that_has_ended_is_told_once_and_one_under_way_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(attempts.flow_run, "get_id", lambda: "its id")
+    with attempts.alone("retrain", quiet):
+        assert not list(attempts.dead())
+    assert list(attempts.dead()) == ["its id"]
+    assert not list(attempts.dead())
+
+
 def test_a_full_disk_begins_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "build").mkdir()
@@ -48,6 +59,17 @@ def test_the_commit_is_the_newest_of_the_branch_that_is_followed(git: Git, tmp_p
     theirs("-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-q", "--allow-empty", "-m", "newest")
     assert attempts.newest_commit(quiet) == theirs("rev-parse", "HEAD")
     assert git("rev-parse", "HEAD") == own
+
+
+def test_commits_that_were_not_pushed_are_told(git: Git, tmp_path: Path) -> None:  # noqa: F811
+    git("clone", "-q", "--bare", ".", str(tmp_path / "origin"))
+    git("remote", "add", "origin", str(tmp_path / "origin"))
+    git("fetch", "-q", "origin")
+    branch, pushed, told = git("rev-parse", "--abbrev-ref", "HEAD"), git("rev-parse", "HEAD"), list[str]()
+    git("branch", "-q", "--set-upstream-to", f"origin/{branch}")
+    git("commit", "-q", "--allow-empty", "-m", "here alone")
+    assert attempts.newest_commit(told.append) == pushed
+    assert told == [f"not run: 1 commits here that origin/{branch} has not; git push brings them"]
 
 
 def test_a_remote_that_is_gone_is_told_and_the_run_goes_on(git: Git, tmp_path: Path) -> None:  # noqa: F811

@@ -115,17 +115,24 @@ def test_an_event_of_changed_data_begins_a_retraining(server: Deployed) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("asked", "said"),
     [
-        ({"train": {"epochs": "many"}}, "values.train.epochs"),
-        ({"trian": {"epochs": 1}}, "'trian' was unexpected"),
-        ({"compute": {"threads": 0}}, "values.compute.threads"),
+        ({"values": {"train": {"epochs": "many"}}}, "values.train.epochs"),
+        ({"values": {"trian": {"epochs": 1}}}, "'trian' was unexpected"),
+        ({"values": {"compute": {"threads": 0}}}, "values.compute.threads"),
+        ({"free_gib": -1}, "free_gib"),
     ],
 )
-def test_a_wrong_value_begins_no_run(server: Deployed, values: dict[str, object], said: str) -> None:
-    answer = server.ask("run/pipeline", values=values)
+def test_a_wrong_value_begins_no_run(server: Deployed, asked: dict[str, object], said: str) -> None:
+    answer = server.ask("run/pipeline", **asked)
     assert answer.status_code == 409
     assert said in answer.text
+
+
+def test_a_wrong_value_on_the_command_line_begins_no_run(server: Deployed) -> None:
+    asked = ("--param", 'values={"trian": {"epochs": 2}}')
+    with pytest.raises(AssertionError, match="trian"):
+        server.made.run("prefect", "deployment", "run", "run/pipeline", *asked, PREFECT_API_URL=server.address)
 
 
 def test_two_retrainings_and_one_by_hand_at_the_same_moment_all_end_right(server: Deployed) -> None:
@@ -168,6 +175,14 @@ def test_deploying_again_leaves_the_watch_on_runs_that_are_under_way(server: Dep
 def test_a_suite_that_nothing_writes_is_told_before_anything_is_computed(server: Deployed) -> None:
     run = server.whole("evaluation/evaluate", suite="inferenc", version="models:/instructflow/1")
     assert "suite: inferenc: unknown; did you mean inference?" in run["state"]["message"]
+
+
+def test_a_run_that_died_with_its_worker_is_crashed_by_the_next_one(server: Deployed) -> None:
+    running = {"flow_id": server.deployment("retrain/retrain")["flow_id"], "state": {"type": "RUNNING"}}
+    identity = server.post("flow_runs/", **running).json()["id"]
+    (server.made.root / "build/runs/died.flow").write_text(identity)
+    server.made.run(sys.executable, "-c", "from flows import worker; worker.tell()", PREFECT_API_URL=server.address)
+    assert server.run(identity)["state"]["type"] == "CRASHED"
 
 
 def test_retraining_has_a_schedule_and_one_place(server: Deployed) -> None:
