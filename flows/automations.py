@@ -36,6 +36,9 @@ ENDED = {f"{RUN}{name}" for name in ("Completed", "Failed", "Cancelled", "Crashe
 
 EACH: dict[str, Any] = {"match": {"prefect.resource.id": f"{RUN}*"}, "for_each": {"prefect.resource.id"}}
 
+DEPLOYED: dict[str, Any] = {"match_related": {"prefect.resource.role": "deployment"}}
+"""Of runs that a worker began: a flow within another one, or a person's, sends no heartbeats."""
+
 BLOCK = "instructflow"
 
 
@@ -50,12 +53,19 @@ def silent() -> timedelta:
 def wanted(retrain: UUID, block: UUID | None) -> Iterator[Automation]:
     """Every automation: of the deployment `retrain`, and of the notification block where there is one."""
     beat = f"{RUN}heartbeat"
-    quiet = EventTrigger(
-        after={beat}, expect={beat, *ENDED}, posture=Posture.Proactive, threshold=1, within=silent(), **EACH
-    )
     make: Any = actions  # the fields with defaults are not seen as such by type checkers
     dead = make.ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat: its process is dead")
-    yield Automation(name="instructflow: dead runs", trigger=quiet, actions=[dead])
+    for name, after, only in (("dead runs", beat, {}), ("runs that died at once", f"{RUN}Running", DEPLOYED)):
+        quiet = EventTrigger(
+            after={after},
+            expect={beat, *ENDED},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=silent(),
+            **EACH,
+            **only,
+        )
+        yield Automation(name=f"instructflow: {name}", trigger=quiet, actions=[dead])
     for event, why in ((CHANGED, "changed data"), (FALLEN, "fallen scores")):
         trigger = EventTrigger(expect={event}, posture=Posture.Reactive, threshold=1)
         begin = make.RunDeployment(deployment_id=retrain, parameters={"again": event == FALLEN})

@@ -160,7 +160,8 @@ def test_a_registered_version_is_evaluated_on_a_suite_beside_what_it_showed(serv
 def test_dead_runs_and_changed_data_have_automations(server: Deployed) -> None:
     found = {one["name"]: one for one in server.post("automations/filter").json()}
     assert {"instructflow: dead runs", "instructflow: retrain on changed data"} <= set(found)
-    assert found["instructflow: dead runs"]["trigger"]["within"] == 600
+    for name in ("dead runs", "runs that died at once"):
+        assert found[f"instructflow: {name}"]["trigger"]["within"] == 600
 
 
 def test_deploying_again_leaves_the_watch_on_runs_that_are_under_way(server: Deployed) -> None:
