@@ -33,6 +33,13 @@ QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
 
+# A run has a lease of the one place of its deployment, and is ended where it cannot renew it. Prefect keeps leases in
+# memory, for five minutes; so a restart of the server would end each run that is under way.
+LEASES = {
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "3600",
+}
+
 _STARTED: list[subprocess.Popen[bytes]] = []
 """Kept, since Python takes a process that nobody holds any more, and that still runs, for a mistake."""
 
@@ -155,10 +162,10 @@ def integer(name: str, default: int) -> int:
 
 
 def prefect(port: int, log: Path, environment: Mapping[str, str]) -> Server:
-    """A Prefect server."""
+    """A Prefect server that still knows after a restart which runs are under way."""
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
     page = {"PREFECT_UI_API_URL": f"http://{HOST}:{port}/api"}  # else its page asks at the usual port
-    return Server("prefect", command, port, "/api/health", log, {**page, **environment})
+    return Server("prefect", command, port, "/api/health", log, {**page, **LEASES, **environment})
 
 
 def mlflow(port: int, log: Path, artifacts: Path | str, environment: Mapping[str, str], *options: str) -> Server:

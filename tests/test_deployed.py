@@ -59,6 +59,9 @@ def server(
         yield server
 
 
+WAITING = {"PREFECT_CLIENT_MAX_RETRIES": "9", "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500"}
+
+
 def results(server: Deployed) -> list[str]:
     """The branches of results."""
     return server.made.run("git", "branch", "--list", "runs/*", "--format=%(refname:short)").split()
@@ -191,7 +194,7 @@ def test_retraining_has_a_schedule_and_one_place(server: Deployed) -> None:
     [schedule] = found["schedules"]
     assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("0 3 * * *", "UTC")
     assert found["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
-    assert found["job_variables"] == {"stream_output": False, "env": {"PREFECT_CLIENT_MAX_RETRIES": "9"}}
+    assert found["job_variables"] == {"stream_output": False, "env": WAITING}
     assert Path(found["pull_steps"][0]["prefect.deployments.steps.set_working_directory"]["directory"]).is_dir()
 
 

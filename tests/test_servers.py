@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import shutil
 import signal
@@ -17,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import mlflow
 import pytest
 import yaml
@@ -142,6 +144,23 @@ def test_secrets_that_others_can_read_are_refused(tmp_path: Path) -> None:
     path.chmod(0o640)
     with pytest.raises(UserError, match="others can read it; chmod 600"):
         credentials.made(path)
+
+
+def test_a_prefect_server_that_was_killed_still_knows_who_has_a_place(tmp_path: Path) -> None:
+    server = servers.prefect(free_port(), tmp_path / "prefect.log", {"PREFECT_HOME": str(tmp_path / "home")})
+    limits = f"{server.address}/api/v2/concurrency_limits"
+    try:
+        servers.start([server])
+        httpx.post(f"{limits}/", json={"name": "one", "limit": 1}).raise_for_status()
+        asked = {"names": ["one"], "slots": 1, "mode": "concurrency", "lease_duration": 120}
+        lease = httpx.post(f"{limits}/increment-with-lease", json=asked).raise_for_status().json()["lease_id"]
+        os.killpg(int(server.pid_file.read_text()), signal.SIGKILL)
+        while server.runs():
+            time.sleep(0.1)
+        servers.start([server])
+        assert httpx.post(f"{limits}/leases/{lease}/renew", json={"lease_duration": 120}).status_code == 204
+    finally:
+        servers.stop([server])
 
 
 def test_secrets_are_made_once_and_are_not_those_of_another_team(tmp_path: Path) -> None:
