@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 import typer
-from mlflow.exceptions import MlflowException
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.sorting import FlowRunSort
@@ -19,6 +18,7 @@ from prefect.settings import PREFECT_API_URL
 from flows.attempts import RUNS
 from flows.checkouts import git, run
 from tasks import console, errors, params, settings, tracking
+from tasks.errors import UserError
 from tasks.promote import moves
 from tasks.promote.__main__ import DECISION, REASON
 from tasks.register.registry import CANDIDATE
@@ -43,9 +43,10 @@ def versions() -> Iterator[tuple[str, str]]:
     """The registered model's aliases, each with its version's newest decision."""
     client, name = tracking.client(), params.load().register_.name
     try:
-        found = client.search_registered_models(f"name = '{name}'")
-    except MlflowException as error:
-        yield "server", f"{settings.tracking_uri()} does not answer: {str(error).splitlines()[0][:200]}"
+        with tracking.within_reach():
+            found = client.search_registered_models(f"name = '{name}'")
+    except UserError as error:
+        yield "server", str(error)
         return
     if not found:
         yield name, "no version is registered; run: make run"

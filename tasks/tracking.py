@@ -199,6 +199,20 @@ def _asked(experiment: str) -> requests.Response:
     return answer
 
 
+@contextmanager
+def within_reach() -> Iterator[None]:
+    """Raise UserError where the server does not answer, or goes away, while the block runs."""
+    try:
+        yield
+    except (requests.RequestException, MlflowException) as error:
+        lost = error if isinstance(error, requests.RequestException) else error.__context__
+        if not isinstance(lost, requests.ConnectionError | requests.Timeout | requests.exceptions.RetryError):
+            raise
+        raise UserError(
+            f"MLflow at {settings.tracking_uri()} does not answer; once it does, the same command goes on from here"
+        ) from error
+
+
 def check_files(place: str) -> None:
     """Raise UserError where MLflow's place for files refuses who writes them: the server, or this client itself."""
     try:

@@ -65,6 +65,13 @@ def test_wrong_credentials_are_told_before_anything_begins(
             tracking.check_access("any")
 
 
+def test_a_server_that_is_gone_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(UserError, match=r"^MLflow at http://127.0.0.1:9 does not answer; "), tracking.within_reach():
+        tracking.client().search_registered_models()
+
+
 def test_right_credentials_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     with guarded.server() as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)

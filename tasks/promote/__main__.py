@@ -146,4 +146,4 @@ def keep(client: MlflowClient, name: str, made: Decision) -> None:
 
 
 if __name__ == "__main__":
-    errors.run(app)
+    errors.run(tracking.within_reach()(app))

@@ -167,4 +167,4 @@ def lineage() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    errors.run(app)
+    errors.run(tracking.within_reach()(app))
