@@ -191,6 +191,12 @@ def test_another_process_that_fails_when_all_is_done_is_told(begun: Path) -> Non
         launched("time.sleep(0.5), sys.exit('late') if rank == '1' else None")
 
 
+def test_afterwards_signals_do_what_they_did_before(begun: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    launched("pass")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_what_the_first_says_is_not_said_twice(begun: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         launched("sys.exit('error: no room') if rank == '0' else time.sleep(60)")

@@ -74,12 +74,24 @@ def _attempt(processes: int, command: list[str]) -> None:
             shutdown_timeout=PATIENCE,
         )
         try:
-            elastic_launch(config, sys.executable)(*command)
+            with _own_signals():
+                elastic_launch(config, sys.executable)(*command)
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
             raise _fault(f"process {rank + 1} of {processes} failed", rank, failure, Path(logs)) from error
         except SignalException:
             sys.exit(1)  # the first process has got the signal too, and told of it
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """The agent leaves its handlers behind; after the block those of before are there."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _fault(where: str, rank: int, failure: ProcessFailure, logs: Path) -> BaseException:
