@@ -33,6 +33,7 @@ def test_the_first_error_of_a_log_is_told_with_what_belongs_to_it(tmp_path: Path
 
 def test_ctrl_c_ends_the_runs_at_once_although_a_flow_s_code_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_STOPPED", processes.threading.Event())
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it runs in the background ignore it
 
     async def flow(run: subprocess.Popen[bytes]) -> None:
         signal.raise_signal(signal.SIGINT)
