@@ -14,10 +14,11 @@ from mlflow import MlflowClient
 from tasks import lineage, outputs, settings
 from tasks.errors import UserError
 from tasks.register import __main__ as register
-from tasks.register import chain, difference, stored, verify
+from tasks.register import chain, difference, registry, stored, verify
 from tasks.register.verify import State
 from tests import registered
 from tests.project import Project
+from tests.test_checkouts import Git, git  # noqa: F401  # a fixture
 from tests.test_faults import check
 
 VERSION = "models:/instructflow/1"
@@ -184,3 +185,11 @@ def test_a_version_is_written_as_one_model(in_project: Project, tmp_path: Path) 
     AutoModelForCausalLM.from_pretrained(tmp_path / "whole", use_safetensors=True, local_files_only=True)
     assert AutoTokenizer.from_pretrained(tmp_path / "whole").chat_template
     assert (tmp_path / "whole/README.md").read_text(encoding="utf-8").startswith("---")
+
+
+def test_another_lock_does_not_make_a_tree_a_changed_one(git: Git, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setattr(settings, "ROOT", Path.cwd())
+    Path("dvc.lock").write_text("stages: {train: {}}\n")
+    assert registry.commit() == {"instructflow.commit": git("rev-parse", "HEAD"), "instructflow.dirty": "false"}
+    Path("grid.yaml").write_text("seeds: [2]\n")
+    assert registry.commit()["instructflow.dirty"] == "true"
