@@ -116,12 +116,12 @@ def alone(kind: str, say: Callable[[str], None]) -> Iterator[Path]:
     with folder.with_name(f"{kind}{HELD}").open("a+") as file:
         if not locks.take(file.fileno()):
             raise Busy(f"another run of {kind} is under way")
-        write(file, flow_run.get_id() or "")
+        overwrite(file, flow_run.get_id() or "")
         with processes.alone(folder, say):
             yield folder
 
 
-def write(file: TextIO, text: str) -> None:
+def overwrite(file: TextIO, text: str) -> None:
     """Let the file hold this text alone."""
     file.truncate(0)
     file.write(text)
@@ -135,7 +135,7 @@ def dead() -> Iterator[str]:
             file.seek(0)
             if (identity := file.read()) and locks.take(file.fileno()):
                 yield identity
-                write(file, "")
+                overwrite(file, "")
 
 
 @contextmanager
