@@ -22,7 +22,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.server.schemas.actions import WorkPoolCreate
 from pydantic import ValidationError
 
-from infra import work_pool
+from infra import servers, work_pool
 from tasks.errors import UserError
 from tests import dockerfile, manifests
 from tests.data_fixtures import ROOT
@@ -357,6 +357,14 @@ def test_the_image_s_packages_are_exact_and_said_once() -> None:
     whole, image = dockerfile.locked(ROOT / "requirements.lock"), dockerfile.locked(ROOT / "infra/image.lock")
     assert not whole.keys() & image.keys()
     assert all(re.fullmatch(r"\d[\d.]*", version) for version in image.values())
+
+
+@pytest.mark.manifests
+def test_prefect_s_server_keeps_leases_wherever_it_runs() -> None:
+    by_compose = content("infra/compose.yaml")["services"]["prefect-server"]["environment"]
+    by_kubernetes = {one["name"]: one.get("value") for one in pod(built(), "prefect").container["env"]}
+    for setting, value in servers.LEASES.items():
+        assert by_compose[setting] == by_kubernetes[setting] == value
 
 
 def test_everything_runs_the_same_image() -> None:

@@ -53,6 +53,8 @@ def by_dvc(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Checkout:
 @pytest.fixture(scope="module")
 def by_flow(tmp_path_factory: pytest.TempPathFactory, model: Path, server: str) -> tuple[Checkout, str]:
     made = checkout(tmp_path_factory.mktemp("by_flow"), model)
+    graph = made.root / "dvc.yaml"
+    graph.write_text(graph.read_text().replace("meta: {limit_minutes: 60, artifact", "meta: {tags: [alone], artifact"))
     return made, made.flow(PREFECT_API_URL=server)
 
 
@@ -106,6 +108,11 @@ def ask(server: str, what: str) -> list[dict[str, Any]]:
 
 def test_each_stage_is_a_task_run_of_its_name(task_runs: dict[str, tuple[datetime, datetime]]) -> None:
     assert set(task_runs) == ALL | {"ensure register", "gate behind register"}
+
+
+def test_a_stage_s_tags_are_those_of_its_task_run(by_flow: tuple[Checkout, str], server: str) -> None:
+    tags = {run["name"]: run["tags"] for run in ask(server, "task_runs")}
+    assert (tags["report"], tags["train"]) == (["alone"], [])
 
 
 def test_base_evaluation_runs_beside_the_making_of_the_adapter(task_runs: dict[str, tuple[datetime, datetime]]) -> None:
