@@ -126,14 +126,15 @@ def repro(threads: int, stage: graph.Stage, minutes: float) -> Iterator[str]:
     there = ray.remote(num_returns="streaming", max_retries=0)(_there).options(
         name=stage.address,
         num_cpus=needs["cpus"],
-        num_gpus=needs["gpus"],
+        num_gpus=needs["gpus"] if needs["cpus"] else 0,  # else its parts have them
         memory=needs["memory"] * 1024**3 or None,
         scheduling_strategy="SPREAD",
     )
+    own = _environment() | ({} if needs["cpus"] else {settings.PART_GPUS: str(needs["gpus"])})
     place = away.HOME / "runs" / digest([socket.gethostname(), str(Path.cwd())], 16) / stage.address
     for left in reversed(range(LOSSES)):
         try:
-            yield from _followed(stage, there.remote(away.pack(), place, [stage.address, str(minutes)], _environment()))
+            yield from _followed(stage, there.remote(away.pack(), place, [stage.address, str(minutes)], own))
             return
         except LOST as error:
             if not left:
@@ -179,7 +180,8 @@ def _there(parcel: bytes, place: Path, arguments: list[str], environment: dict[s
         _unpack(parcel, folder)
         # Ray sets a number of threads that is not the run's.
         own = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-        own[settings.CLUSTER] = ray.get_runtime_context().gcs_address
+        if settings.PART_GPUS in environment:
+            own[settings.CLUSTER] = ray.get_runtime_context().gcs_address
         command = [sys.executable, "-m", "flows.away", *arguments]
         with subprocess.Popen(
             command, cwd=folder, env={**own, **environment, "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE,

@@ -21,6 +21,9 @@ from tests import ray_cluster
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "build" / "bench" / "cluster.json"
 
+STORE = 1024**3
+"""Bytes of each node's object store; Ray itself would take 30 % of the machine's memory."""
+
 
 def main(
     base: Annotated[Path, typer.Option(help="The base model's folder, for its tokenizer.")] = Path("models/base"),
@@ -53,7 +56,7 @@ def spread(home: Path, base: Path, rows: int, workers: int) -> tuple[dict[str, f
     """
     if not workers:
         return _measured(home, base, rows, {})
-    with ray_cluster.started(nodes=workers, cpus=1) as made:
+    with ray_cluster.started(nodes=workers, cpus=1, store=STORE) as made:
         return _measured(home, base, rows, {settings.CLUSTER: made.address})
 
 

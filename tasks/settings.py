@@ -23,6 +23,15 @@ def cluster() -> str:
     return os.environ.get(CLUSTER, "")
 
 
+PART_GPUS = "INSTRUCTFLOW_PART_GPUS"
+"""The variable by which such a stage knows how many GPUs each part of its work asks for."""
+
+
+def part_gpus() -> float:
+    """GPUs that each part of this stage's work asks for on the cluster."""
+    return float(os.environ.get(PART_GPUS, 0))
+
+
 def experiment() -> str:
     """The name of the DVC experiment that this stage runs for, a variant; empty in `dvc repro` and in a flow."""
     return os.environ.get("DVC_EXP_NAME", "")

@@ -65,10 +65,11 @@ class Node:
 
 @dataclass
 class Cluster:
-    """The head's address and the nodes."""
+    """The head's address, the bytes that each node's object store holds, and the nodes."""
 
     folder: Path
     address: str
+    store: int
     nodes: list[Node] = field(default_factory=list)
 
     def start(self, name: str, *options: str) -> Node:
@@ -76,7 +77,7 @@ class Cluster:
         home = self.folder / name
         home.mkdir()
         common = [
-            "--block", "--node-ip-address=127.0.0.1", "--object-store-memory=100000000", "--log-color=false",
+            "--block", "--node-ip-address=127.0.0.1", f"--object-store-memory={self.store}", "--log-color=false",
             f"--temp-dir={home / 't'}",
         ]  # fmt: skip
         with (home / "log").open("wb") as log:
@@ -110,12 +111,14 @@ class Cluster:
 
 
 @contextmanager
-def started(nodes: int = 2, cpus: int = 2) -> Iterator[Cluster]:
+def started(nodes: int = 2, cpus: int = 2, store: int = 100_000_000) -> Iterator[Cluster]:
     """A cluster of so many nodes, while the block runs."""
     port = free_port()
     folder = Path(tempfile.mkdtemp(prefix="ray-"))  # Ray's sockets lie there, and their paths must be short
-    made = Cluster(folder, f"127.0.0.1:{port}")
-    head = made.start("head", "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false")
+    made = Cluster(folder, f"127.0.0.1:{port}", store)
+    # Too little memory for a stage that loads a model, so that those are on nodes, which a test may end.
+    room = ("--num-cpus=0", f"--memory={1024**3}")
+    head = made.start("head", "--head", f"--port={port}", "--include-dashboard=false", *room)
     try:
         head.wait()
         for number in range(nodes):

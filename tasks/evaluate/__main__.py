@@ -12,11 +12,12 @@ import lm_eval
 import typer
 from lm_eval import evaluator
 
-from tasks import console, errors, guards, model, outputs, params, suites
+from tasks import console, errors, guards, model, outputs, params, settings, suites
 from tasks.chat import Chat
 from tasks.evaluate import parity, wordings
 from tasks.evaluate.answers import Answers
 from tasks.evaluate.endings import Endings, Watched
+from tasks.evaluate.scorer import Elsewhere
 from tasks.records import write_lines
 
 # lm-eval also asks git and half a dozen programs about the machine, which takes seconds and complains where nothing was
@@ -44,12 +45,16 @@ def run(
     wanted, adapter = params.load(), None if name == "base" else model.adapter(models, name)
     chat = Chat.load(models / "base")
     with console.timed(f"evaluate@{name}-{suite}"):
-        found = suites.find(benchmarks / suite)
+        found, elsewhere = suites.find(benchmarks / suite), None
         loaded = model.load_base(models / "base", wanted.compute)
         if adapter is not None:
             loaded = model.apply_adapter(loaded, adapter)
             guards.same_chat(model.trained_chat(adapter), chat.hash)
-        results, endings = score(loaded, chat, found, wanted)
+        if settings.cluster():
+            from tasks.evaluate.spread import Spread  # needs an extra
+
+            elsewhere = Spread(wanted, models / "base", adapter)
+        results, endings = score(loaded, chat, found, wanted, elsewhere)
         answers = Answers.read(results, suite, endings)
         guards.says_something(f"{name} on {suite}", answers.generated())
         folder = out or Path("reports/evaluate") / name / suite
@@ -63,12 +68,14 @@ def run(
     console.summary(f"{name} on {suite}, in {folder}", _shown(answers.metrics()))
 
 
-def score(loaded: Any, chat: Chat, suite: suites.Suite, wanted: params.Params) -> tuple[dict[str, Any], Endings]:
+def score(
+    loaded: Any, chat: Chat, suite: suites.Suite, wanted: params.Params, elsewhere: Elsewhere | None = None
+) -> tuple[dict[str, Any], Endings]:
     """lm-eval's own results of a suite, prompted in the chat template, and how each generated answer ended.
 
     Raises UserError where a benchmark cannot be loaded, GuardError where an included one has other documents by now.
     """
-    scorer = Watched(loaded, chat.tokenizer, wanted.evaluate.batch_size, chat.end_of_turn_id)
+    scorer = Watched(loaded, chat.tokenizer, wanted.evaluate.batch_size, chat.end_of_turn_id, elsewhere)
     tasks = suite.load()
     limit: dict[str, int] | None = {"max_gen_toks": wanted.evaluate.new_tokens}
     included = suite.folder / suites.INCLUDED

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from tasks.evaluate.scorer import Scorer
+from tasks.evaluate.scorer import Elsewhere, Scorer
 
 Endings = dict[tuple[str, int], bool]
 """(prompt, most new tokens) -> whether the answer ended by the end of turn."""
@@ -18,8 +18,10 @@ DEFAULT_LIMIT = 256
 class Watched(Scorer):
     """The scorer, which also remembers how each answer that it generates ends."""
 
-    def __init__(self, model: Any, tokenizer: Any, batch_size: int, end_of_turn: int) -> None:
-        super().__init__(model, tokenizer, batch_size)
+    def __init__(
+        self, model: Any, tokenizer: Any, batch_size: int, end_of_turn: int, elsewhere: Elsewhere | None = None
+    ) -> None:
+        super().__init__(model, tokenizer, batch_size, elsewhere)
         self.end_of_turn = end_of_turn
         self.endings: Endings = {}
         self._prompts: Sequence[str] = ()

@@ -1,7 +1,8 @@
 """Log-likelihoods of choices: whatever requests share is computed once, and logits only where a choice is predicted."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from threading import Lock
 
 import torch
@@ -21,17 +22,32 @@ Answer = tuple[float, bool]
 """A choice's log-likelihood behind its context, and whether each of its tokens is the likeliest."""
 
 
-def scored(engine: Engine, questions: list[Question]) -> Iterator[tuple[Question, list[Answer]]]:
-    """Each question with its answers, choice by choice. Raises OtherAttentionError."""
+@dataclass(frozen=True)
+class Batch:
+    """Questions that are computed together, and the prefix that they share."""
 
-    def score(item: tuple[list[Question], Prefix]) -> list[tuple[Question, list[Answer]]]:
+    questions: list[Question]
+    prefix: list[int]
+
+
+def batched(questions: list[Question]) -> list[Batch]:
+    """The questions in their batches, the same ones wherever they are computed: a number depends on its batch."""
+    return [Batch(batch, one.prefix) for one in group(questions) for batch in batches(one.questions, BATCH_TOKENS)]
+
+
+def scored(engine: Engine, items: Iterable[Batch]) -> Iterator[list[list[Answer]]]:
+    """For each batch the answers of each of its questions, choice by choice. Raises OtherAttentionError."""
+
+    def score(item: tuple[Batch, Prefix]) -> list[list[Answer]]:
         batch, prefix = item
-        return list(zip(batch, _score(engine, batch, prefix.layers()), strict=True))
+        return list(_score(engine, batch.questions, prefix.layers()))
 
-    prefixes = ((one.questions, Prefix(engine, one.prefix)) for one in group(questions))
-    items = ((batch, prefix) for own, prefix in prefixes for batch in batches(own, BATCH_TOKENS))
-    for done in engine.threads.map(score, items):
-        yield from done
+    def shared() -> Iterator[tuple[Batch, Prefix]]:
+        for ids, own in itertools.groupby(items, key=lambda batch: batch.prefix):
+            prefix = Prefix(engine, ids)
+            yield from ((batch, prefix) for batch in own)
+
+    return engine.threads.map(score, shared())
 
 
 class Prefix:

@@ -6,8 +6,10 @@ way and drops an answer that has ended. Everything else, the metrics too, is lm-
 model whose attention is not the plain one.
 """
 
+import itertools
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from lm_eval.models.huggingface import HFLM
@@ -16,15 +18,38 @@ from tasks import console, norm
 from tasks.evaluate import generation, packed, ranking
 from tasks.evaluate.attention import OtherAttentionError
 from tasks.evaluate.engine import BATCH_TOKENS, Engine
-from tasks.evaluate.layout import Request, ask
+from tasks.evaluate.layout import Question, Request, ask
+
+
+class Prompts(NamedTuple):
+    """A batch of lm-eval's to generate from: token ids and their mask, (prompts, longest), and what ends an answer."""
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    max_length: int
+    stop: list[str]
+    options: dict[str, Any]
+
+
+class Elsewhere(Protocol):
+    """Where batches are computed, if not in this process: one for one, in order."""
+
+    def ranked(self, batches: Iterable[ranking.Batch]) -> Iterator[list[list[ranking.Answer]]]:
+        """As `ranking.scored`."""
+
+    def generated(self, batches: Iterable[Prompts]) -> Iterator[torch.Tensor]:
+        """As `Scorer.generated_ids`."""
 
 
 class Scorer(HFLM):  # type: ignore[misc]
     """HFLM that shares what requests have in common. With `add_bos_token` off a prompt is encoded as in training: the
     chat template alone decides about BOS."""
 
-    def __init__(self, model: Any, tokenizer: Any, batch_size: int) -> None:
+    def __init__(self, model: Any, tokenizer: Any, batch_size: int, elsewhere: Elsewhere | None = None) -> None:
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, add_bos_token=False)
+        self.elsewhere = elsewhere
+        self._noted: list[Prompts] | None = None
+        self._made: Iterator[torch.Tensor] = iter(())
         norm.fuse(self.model.requires_grad_(False), norm.SameNorm)
         packed.pack(self.model, BATCH_TOKENS)
         self.engine = Engine(self.model, self.device)
@@ -35,8 +60,18 @@ class Scorer(HFLM):  # type: ignore[misc]
         return super().loglikelihood(requests, disable_tqdm=True)
 
     def generate_until(self, requests: Any, disable_tqdm: bool = False) -> Any:
-        """lm-eval's, without its bar."""
-        return super().generate_until(requests, disable_tqdm=True)
+        """lm-eval's, without its bar.
+
+        It asks for one batch after the other; so that they can be made elsewhere side by side, the first time it asks
+        they are only noted.
+        """
+        if self.elsewhere:
+            self._noted = []
+            super().generate_until(requests, disable_tqdm=True)
+            self._made, self._noted = self.elsewhere.generated(self._noted), None
+        answers = super().generate_until(requests, disable_tqdm=True)
+        next(self._made, None)  # behind the last one: it ends what made them
+        return answers
 
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
@@ -44,9 +79,11 @@ class Scorer(HFLM):  # type: ignore[misc]
         """The log-likelihood of each request's choice after its context, and whether it is the greedy one."""
         answers: list[ranking.Answer] = [(0.0, False)] * len(requests)
         questions = ask(requests, self.max_length)
+        batches = ranking.batched(questions)
         try:
             with self.engine.plain_attention():
-                told = ranking.scored(self.engine, questions)
+                made = self.elsewhere.ranked(batches) if self.elsewhere else ranking.scored(self.engine, batches)
+                told = itertools.chain.from_iterable(map(_with_questions, batches, made))
                 for question, scores in console.track(told, "ranking", len(questions)):
                     for place, answer in zip(question.places, scores, strict=True):
                         answers[place] = answer
@@ -58,15 +95,25 @@ class Scorer(HFLM):  # type: ignore[misc]
         self, context: torch.Tensor, max_length: int, stop: list[str], attention_mask: Any = None, **options: Any
     ) -> torch.Tensor:
         """One batch of prompts with their answers, as lm-eval wants it back; told to whoever waits."""
-        ids = None
-        if generation.greedy(self.model, options):
-            with suppress(OtherAttentionError), self.engine.plain_attention():
-                prompts = [row[seen.bool()].tolist() for row, seen in zip(context, attention_mask, strict=True)]
-                ids = torch.cat([context, self._answers(prompts, max_length - context.shape[1], stop)], 1)
-        if ids is None:
-            ids = super()._model_generate(context, max_length, stop, attention_mask=attention_mask, **options)
+        batch = Prompts(context, attention_mask, max_length, stop, options)
+        if self._noted is not None:
+            self._noted.append(batch)
+            return context
+        ids = next(self._made).to(context.device) if self.elsewhere else self.generated_ids(batch)
         self.generated += len(context)
         print(f"generating: {self.generated} answers", flush=True)
+        return ids
+
+    def generated_ids(self, batch: Prompts) -> torch.Tensor:
+        """The prompts with their answers behind them, (prompts, longest)."""
+        if generation.greedy(self.model, batch.options):
+            with suppress(OtherAttentionError), self.engine.plain_attention():
+                prompts = [row[seen.bool()].tolist() for row, seen in zip(batch.ids, batch.mask, strict=True)]
+                answers = self._answers(prompts, batch.max_length - batch.ids.shape[1], batch.stop)
+                return torch.cat([batch.ids, answers], 1)
+        ids: torch.Tensor = super()._model_generate(
+            batch.ids, batch.max_length, batch.stop, attention_mask=batch.mask, **batch.options
+        )
         return ids
 
     def _answers(self, prompts: list[list[int]], new_tokens: int, stop: list[str]) -> torch.Tensor:
@@ -81,3 +128,9 @@ class Scorer(HFLM):  # type: ignore[misc]
         longest = max(map(len, answers))
         padded = [answer + [self.tokenizer.pad_token_id] * (longest - len(answer)) for answer in answers]
         return torch.tensor(padded, device=self.device)
+
+
+def _with_questions(
+    batch: ranking.Batch, scores: list[list[ranking.Answer]]
+) -> Iterator[tuple[Question, list[ranking.Answer]]]:
+    return zip(batch.questions, scores, strict=True)
