@@ -61,6 +61,8 @@ def ordered(
         under_way: deque[Any] = deque()
         for item in items:
             under_way.append(compute.remote(work, item))
+            # Else Ray brings a result here when it is asked for, one after the other, while the nodes wait.
+            ray.wait(list(under_way), num_returns=len(under_way), timeout=0)
             if len(under_way) >= parallel.UNDER_WAY * cpus / needs.cpus:
                 yield _result(under_way.popleft())
         while under_way:
