@@ -190,11 +190,11 @@ def test_an_answer_that_ends_its_turn_before_any_stop_text_ended_by_itself(chat:
         return ends_by_itself(ids, end, stop, chat.tokenizer)
 
     assert ended("It rains.", end)
-    assert ended("It rains.\n", end)
     assert ended(end, end)
     assert ended("one\ntwo", end, stop=(chat.end_of_turn,))
     assert not ended("It rains.")
     assert not ended("It rains.\n")
+    assert not ended("It rains.\n", end, end)  # cut off at the line break, and padded
     assert not ended("It rains.\nIt pours.", end)
     assert not ended("one\n\ntwo", end, end)
 
