@@ -1,6 +1,7 @@
 """vLLM in place of this repository's scorer: lm-eval's own class for it, which needs a GPU. Nothing else imports it."""
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,13 +30,22 @@ class VllmScorer(VLLM):  # type: ignore[misc]
             tokenizer=str(tokenizer),
             dtype=str(number_format).removeprefix("torch."),
             add_bos_token=False,
-            batch_size="auto",
+            # All at once, as with `auto`, under which vLLM divides by its bar's seconds, even where bars are off.
+            batch_size=sys.maxsize,
             seed=SEEDS["torch_random_seed"],
             trust_remote_code=False,
         )
         self.end_of_turn = end_of_turn
         self.endings: Endings = {}
         self._prompts: dict[tuple[int, ...], str] = {}
+
+    def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
+        """lm-eval's, without its bar."""
+        return super().loglikelihood(requests, disable_tqdm=True)
+
+    def generate_until(self, requests: Any, disable_tqdm: bool = False) -> Any:
+        """lm-eval's, without its bar."""
+        return super().generate_until(requests, disable_tqdm=True)
 
     def tok_encode(self, string: Any, *args: Any, **options: Any) -> Any:
         """lm-eval's; it is asked for all prompts together before any answer to them is generated."""
