@@ -87,4 +87,6 @@ def test_the_stage_gives_the_same_rows_and_tells_the_backend_and_its_version(mad
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    """The rows, but for half a letter at which an answer was cut off: vLLM does not give it."""
+    lines = (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    return [row | {"answer": row["answer"].rstrip("\ufffd")} for row in map(json.loads, lines)]
