@@ -331,7 +331,12 @@ class Evaluate(Section):
     include: dict[Name, Annotated[str, Field(min_length=1)]]
     """Folders of lm-eval task YAMLs by the names of the suites that they become; each is a stage `include@NAME`."""
     batch_size: int = Field(ge=1)
-    """Requests computed together."""
+    """Requests computed together; vLLM decides that itself."""
+    backend: Literal["own", "vllm"]
+    """What answers the benchmarks: this repository's own scorer, or vLLM, an extra that needs a GPU.
+
+    Results of one are not compared with results of the other: a number format's rounding differs between them.
+    """
     new_tokens: int = Field(ge=1, le=8_192)
     """Tokens generated at most for an answer of a held-out cluster; an included task sets its own `max_gen_toks`."""
 

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tasks import errors, faults, params
+from tasks.evaluate import extra
 from tasks.ingest import formats
 from tasks.params import Params, Source
 from tasks.report import samples
@@ -29,6 +30,9 @@ def load(path: Path = Path("params.yaml")) -> Params:
     found += _measures(wanted)
     if wanted.compute.engine == "ray" and find_spec("ray") is None:
         found.append("compute.engine: ray: Ray is not installed; run: make ray, or write local")
+    # On a cluster the nodes compute, and this machine need not have what they have.
+    if wanted.compute.engine == "local" and (fault := extra.missing(wanted.evaluate.backend)):
+        found.append(fault)
     if found:
         raise faults.refusal(path, found)
     return wanted

@@ -31,7 +31,7 @@ def sections(**changes: dict[str, Any]) -> dict[str, Any]:
         "render": {"examples": 10, "held_out": ["inference"]},
         "pack": {},
         "train": {},
-        "evaluate": {"suites": ["inference"], "include": {}, "batch_size": 16, "new_tokens": 24},
+        "evaluate": {"suites": ["inference"], "include": {}, "batch_size": 16, "backend": "own", "new_tokens": 24},
         "register": {},
         "gate": {},
     }

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.chat import Chat
 from tasks.errors import UserError
 from tasks.evaluate import __main__ as evaluate
-from tasks.evaluate import wordings
+from tasks.evaluate import extra, wordings
 from tasks.evaluate.endings import ends_by_itself
 from tasks.guards import GuardError
 from tests import benchmark_folder
@@ -102,6 +103,7 @@ def test_how_it_was_measured_is_told_without_place_and_time(held_out: Path, proj
     measured = told(held_out, "results.json")["measured"]
     trained = told(project.root / "models/tuned", "training.json")
     assert measured["chat"]["hash"] == chat.hash == trained["chat_hash"]
+    assert measured["backend"] == "own"
     assert measured["compute"] == {"dtype": "float32", "threads": 2}
     assert measured["versions"]["lm_eval"].count(".") == 2
     assert measured["benchmarks"]["inference_follows_rank"] | {"hash": 0} == {
@@ -151,6 +153,18 @@ def test_a_model_that_is_not_there_is_told_with_those_that_are(in_project: Proje
         evaluate.run("base", "inference", models=tmp_path)
 
 
+def test_a_backend_that_is_not_installed_is_told_before_anything_is_computed(
+    in_project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(extra, "find_spec", lambda name: None)
+    values = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    values["evaluate"]["backend"] = "vllm"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^evaluate\.backend: vllm: vLLM is not installed; run: pip install vllm"):
+        evaluate.run("base", "inference", models=in_project.root / "models")
+
+
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every answer of the model is empty."""
@@ -176,10 +190,11 @@ def test_an_answer_that_ends_its_turn_before_any_stop_text_ended_by_itself(chat:
         return ends_by_itself(ids, end, stop, chat.tokenizer)
 
     assert ended("It rains.", end)
-    assert ended("It rains.\n", end)
     assert ended(end, end)
     assert ended("one\ntwo", end, stop=(chat.end_of_turn,))
     assert not ended("It rains.")
+    assert not ended("It rains.\n")
+    assert not ended("It rains.\n", end, end)  # cut off at the line break, and padded
     assert not ended("It rains.\nIt pours.", end)
     assert not ended("one\n\ntwo", end, end)
 

@@ -10,6 +10,7 @@ import pytest
 
 from tasks import preflight
 from tasks.errors import UserError
+from tasks.evaluate import extra
 from tests.data_fixtures import ROOT, write_params
 
 TOY = {"path": "rows.jsonl", "format": "alpaca", "cluster": "inference"}
@@ -64,6 +65,19 @@ def test_a_cluster_s_engine_that_is_not_installed_is_told(monkeypatch: pytest.Mo
         UserError, match=r"\n  compute\.engine: ray: Ray is not installed; run: make ray, or write local$"
     ):
         preflight.load()
+
+
+def test_a_backend_that_is_not_installed_is_told_unless_a_cluster_s_nodes_compute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(extra, "find_spec", lambda name: None)
+    write_params(Path(), ingest=INGEST, evaluate=EVALUATE | {"backend": "vllm"})
+    told = r"\n  evaluate\.backend: vllm: vLLM is not installed; run: pip install vllm, or write own$"
+    with pytest.raises(UserError, match=told):
+        preflight.load()
+    monkeypatch.setattr(preflight, "find_spec", lambda name: True)
+    write_params(Path(), ingest=INGEST, evaluate=EVALUATE | {"backend": "vllm"}, compute={"engine": "ray"})
+    assert preflight.load().evaluate.backend == "vllm"
 
 
 def test_a_misspelt_held_out_cluster_is_told_first_and_beside_all_else() -> None:

@@ -143,6 +143,18 @@ def test_a_champion_that_was_measured_otherwise_is_no_ground_to_promote(client: 
     assert f"other documents or settings in inference / {registered.BENCHMARK}" in reason(client, "2")
 
 
+@pytest.mark.parametrize(("backend", "decision"), [("own", "promoted"), ("vllm", "refused")])
+def test_results_of_another_backend_are_not_compared_and_those_that_name_none_are_the_own_one_s(
+    client: MlflowClient, backend: str, decision: str
+) -> None:
+    add(client, rows(GOOD))
+    promote.run()
+    add(client, rows(GOOD), {**registered.MEASURED, "backend": backend})
+    promote.run()
+    assert judged(client, "2") == decision
+    assert ("other documents or settings" in reason(client, "2")) == (backend == "vllm")
+
+
 def test_a_rollback_restores_and_the_same_candidate_does_not_come_back_by_itself(client: MlflowClient) -> None:
     for _ in range(2):
         add(client, rows(GOOD))

@@ -140,6 +140,13 @@ def test_a_benchmark_that_only_the_tuned_model_answered_is_refused() -> None:
         compared()
 
 
+def test_models_that_answered_through_other_backends_are_not_compared() -> None:
+    told = json.dumps({"measured": {"backend": "vllm"}})
+    Path("reports/evaluate/tuned/inference/results.json").write_text(told, encoding="utf-8")
+    with pytest.raises(UserError, match=r"answered through vllm, .*base/inference through own .*: not comparable"):
+        compared()
+
+
 def test_an_answer_may_hold_any_line_separator() -> None:
     write_results(ranked([1] * 40, "a\u2028b"), ranked([1] * 40))
     assert [item.documents for item in compared()] == [40]

@@ -14,10 +14,10 @@ from lm_eval import evaluator
 
 from tasks import console, errors, guards, model, outputs, params, settings, suites
 from tasks.chat import Chat
-from tasks.evaluate import parity, wordings
+from tasks.errors import UserError
+from tasks.evaluate import extra, parity, wordings
 from tasks.evaluate.answers import Answers
-from tasks.evaluate.endings import Endings, Watched
-from tasks.evaluate.scorer import Elsewhere
+from tasks.evaluate.endings import Watched
 from tasks.records import write_lines
 
 # lm-eval also asks git and half a dozen programs about the machine, which takes seconds and complains where nothing was
@@ -43,22 +43,19 @@ def run(
 ) -> None:
     """Write metrics.json (scores), samples.jsonl (each document's answer) and results.json (how measured) to OUT."""
     wanted, adapter = params.load(), None if name == "base" else model.adapter(models, name)
+    if fault := extra.missing(wanted.evaluate.backend):
+        raise UserError(fault)
     chat = Chat.load(models / "base")
     with console.timed(f"evaluate@{name}-{suite}"):
-        found, elsewhere = suites.find(benchmarks / suite), None
-        loaded = model.load_base(models / "base", wanted.compute)
+        found = suites.find(benchmarks / suite)
         if adapter is not None:
-            loaded = model.apply_adapter(loaded, adapter)
             guards.same_chat(model.trained_chat(adapter), chat.hash)
-        if settings.cluster():
-            from tasks.evaluate.spread import Spread  # needs an extra
-
-            elsewhere = Spread(wanted, models / "base", adapter)
-        results, endings = score(loaded, chat, found, wanted, elsewhere)
-        answers = Answers.read(results, suite, endings)
+        scorer = load(models / "base", adapter, chat, wanted)
+        results = score(scorer, chat, found, wanted)
+        answers = Answers.read(results, suite, scorer.endings)
         guards.says_something(f"{name} on {suite}", answers.generated())
         folder = out or Path("reports/evaluate") / name / suite
-        told = {"measured": parity.measured(results, chat, loaded, wanted), "templates": wordings.table(answers.rows)}
+        told = {"measured": parity.measured(results, chat, wanted), "templates": wordings.table(answers.rows)}
         with outputs.whole(folder / "metrics.json") as scratch:
             outputs.write_json(scratch, answers.metrics())
         with outputs.whole(folder / "samples.jsonl") as scratch:
@@ -68,14 +65,28 @@ def run(
     console.summary(f"{name} on {suite}, in {folder}", _shown(answers.metrics()))
 
 
-def score(
-    loaded: Any, chat: Chat, suite: suites.Suite, wanted: params.Params, elsewhere: Elsewhere | None = None
-) -> tuple[dict[str, Any], Endings]:
-    """lm-eval's own results of a suite, prompted in the chat template, and how each generated answer ended.
+def load(base: Path, adapter: Path | None, chat: Chat, wanted: params.Params) -> Any:
+    """The model, as lm-eval asks it; its `endings` tell how each answer that it generated ended."""
+    if wanted.evaluate.backend == "vllm":
+        from tasks.evaluate import vllm_scorer
+
+        return vllm_scorer.load(base, adapter, chat, wanted.compute)
+    loaded = model.load_base(base, wanted.compute)
+    if adapter is not None:
+        loaded = model.apply_adapter(loaded, adapter)
+    elsewhere = None
+    if settings.cluster():
+        from tasks.evaluate.spread import Spread  # needs an extra
+
+        elsewhere = Spread(wanted, base, adapter)
+    return Watched(loaded, chat.tokenizer, wanted.evaluate.batch_size, chat.end_of_turn_id, elsewhere)
+
+
+def score(scorer: Any, chat: Chat, suite: suites.Suite, wanted: params.Params) -> dict[str, Any]:
+    """lm-eval's own results of a suite, prompted in the chat template.
 
     Raises UserError where a benchmark cannot be loaded, GuardError where an included one has other documents by now.
     """
-    scorer = Watched(loaded, chat.tokenizer, wanted.evaluate.batch_size, chat.end_of_turn_id, elsewhere)
     tasks = suite.load()
     limit: dict[str, int] | None = {"max_gen_toks": wanted.evaluate.new_tokens}
     included = suite.folder / suites.INCLUDED
@@ -94,7 +105,7 @@ def score(
         bootstrap_iters=0,
         **parity.SEEDS,
     )
-    return dict(results or {}), scorer.endings
+    return dict(results or {})
 
 
 def _shown(metrics: dict[str, dict[str, float]]) -> dict[str, object]:

@@ -48,12 +48,12 @@ def ending(endings: Endings, prompt: str, options: dict[str, Any]) -> bool:
 
 
 def ends_by_itself(ids: Sequence[int], end_of_turn: int, stop: Sequence[str], tokenizer: Any) -> bool:
-    """Whether the first end of turn comes within `ids`, before any stop text; white space before it does not count.
+    """Whether the first end of turn comes within `ids`, before any stop text, be that a mere line break.
 
     A batch goes on until its last answer is done, so that there are more tokens after an answer's end, and the end of
-    turn may be what pads them.
+    turn may be what pads them, also behind a stop text at which an answer was cut off.
     """
     if end_of_turn not in ids:
         return False
-    answer = tokenizer.decode(ids[: ids.index(end_of_turn)], skip_special_tokens=False).rstrip()
+    answer = tokenizer.decode(ids[: ids.index(end_of_turn)], skip_special_tokens=False)
     return not any(text in answer for text in stop)

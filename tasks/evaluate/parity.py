@@ -3,6 +3,7 @@
 from importlib import metadata
 from typing import Any
 
+from tasks import model
 from tasks.chat import Chat
 from tasks.params import Params
 from tasks.records import digest
@@ -12,15 +13,21 @@ SEEDS = {"random_seed": 0, "numpy_random_seed": 1234, "torch_random_seed": 1234,
 
 LIBRARIES = ("lm_eval", "torch", "transformers", "peft", "tokenizers", "datasets")
 
+BACKENDS = {"own": (), "vllm": ("vllm",)}
+"""The libraries that compute in a backend besides."""
 
-def measured(results: dict[str, Any], chat: Chat, loaded: Any, wanted: Params) -> dict[str, Any]:
-    """The chat, the numbers' format, the seeds, the versions, and each benchmark's content as a hash."""
+
+def measured(results: dict[str, Any], chat: Chat, wanted: Params) -> dict[str, Any]:
+    """The backend, the chat, the numbers' format, the seeds, the versions, and each benchmark's content as a hash."""
+    backend = wanted.evaluate.backend
+    number_format = str(model.dtype(wanted.compute.dtype)).removeprefix("torch.")
     return {
+        "backend": backend,
         "chat": {"hash": chat.hash, "system_message": chat.system_message, "end_of_turn": chat.end_of_turn},
-        "compute": {"threads": wanted.compute.threads, "dtype": str(loaded.dtype).removeprefix("torch.")},
+        "compute": {"threads": wanted.compute.threads, "dtype": number_format},
         "batch_size": wanted.evaluate.batch_size,
         "seeds": SEEDS,
-        "versions": {name: metadata.version(name) for name in LIBRARIES},
+        "versions": {name: metadata.version(name) for name in (*LIBRARIES, *BACKENDS[backend])},
         "benchmarks": dict(sorted(_benchmark(task, results) for task in results["samples"])),
     }
 

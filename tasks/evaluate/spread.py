@@ -33,7 +33,8 @@ class Spread:
     """The nodes of the cluster as the place where a scorer's batches are computed."""
 
     def __init__(self, wanted: Params, base: Path, adapter: Path | None) -> None:
-        self.work = Work(wanted.compute, wanted.evaluate.batch_size)
+        number_format = str(model.dtype(wanted.compute.dtype)).removeprefix("torch.")  # this machine's, on all nodes
+        self.work = Work(wanted.compute.model_copy(update={"dtype": number_format}), wanted.evaluate.batch_size)
         self.files = {"base": base} | ({"adapter": adapter} if adapter else {})
 
     def ranked(self, batches: Iterable[ranking.Batch]) -> Iterator[list[list[ranking.Answer]]]:

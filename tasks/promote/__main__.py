@@ -80,13 +80,14 @@ def beside_before(
     results: Annotated[Path, typer.Argument(help="The folder with its new results.")],
 ) -> None:
     """Tell whether a version has fallen on a suite since it was registered; beside.json and .md go beside RESULTS."""
-    client, wanted = tracking.client(), params.load()
+    client, wanted, backend = tracking.client(), params.load(), samples.backend(results)
     with tempfile.TemporaryDirectory() as scratch:
         own = evidence.read(client, stored.resolve(client, address), Path(scratch))
-        known = own is not None and suite in own.suites
-        found = list(drop.beside(wanted.gate, own.folder / "tuned" / suite, results)) if own and known else []
+        before = own.folder / "tuned" / suite if own and suite in own.suites else None
+        known = before is not None and samples.backend(before) == backend
+        found = list(drop.beside(wanted.gate, before, results)) if before and known else []
     lines = [f"{samples.spoken(item.measure)} on {item.benchmarks} benchmarks: {item}" for item in found]
-    told = "; ".join(lines) or f"{address} was not evaluated on {suite} before"
+    told = "; ".join(lines) or f"{address} was not evaluated on {suite} before, by the backend {backend}"
     home = results.parent.parent
     outputs.write_json(home / "beside.json", {"fallen": any(item.fallen for item in found), "told": told})
     heading = f"# {address} on {suite}\n\n"

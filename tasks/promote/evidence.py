@@ -33,8 +33,9 @@ class Evidence:
 
     def conditions(self, suite: str) -> dict[str, Any]:
         """How each benchmark of a suite was measured, by the benchmark's name in lm-eval, with its content's hash."""
-        path = self.folder / "tuned" / suite / "results.json"
-        return dict(json.loads(path.read_text(encoding="utf-8"))["measured"]["benchmarks"])
+        folder = self.folder / "tuned" / suite
+        told = json.loads((folder / "results.json").read_text(encoding="utf-8"))["measured"]["benchmarks"]
+        return {name: {**own, "backend": samples.backend(folder)} for name, own in told.items()}
 
     def against_base(self) -> list[Paired]:
         """The version beside its own base."""
@@ -63,7 +64,7 @@ def read(client: MlflowClient, version: ModelVersion, scratch: Path) -> Evidence
 def against(champion: Evidence, candidate: Evidence) -> tuple[list[Paired], list[str]]:
     """The candidate beside the champion on every benchmark that both were given alike; and which ones were not.
 
-    Alike means the same documents in the same prompts, the same right answers and the same limits: the hash and the
+    Alike means the same documents in the same prompts, the same right answers, limits and backend: the hash and the
     settings that evaluation stores. Only then may documents be paired.
     """
     found: list[Paired] = []

@@ -113,10 +113,11 @@ class Paired:
 def pairs(base: Path, tuned: Path, suite: Path) -> Iterator[Paired]:
     """Two models' results on a suite, document by document; each folder of results holds a folder of each suite.
 
-    Raises UserError where the two models did not answer the same documents.
+    Raises UserError where the two models did not answer the same documents, or through another backend.
     """
     known = samples.documents(suite)
     before, after = (samples.scores(samples.read_samples(model / suite.name)) for model in (base, tuned))
+    _same_backend(base / suite.name, tuned / suite.name)
     for place in sorted(before.keys() | after.keys()):
         benchmark, measure = place
         if before.get(place, {}).keys() != after.get(place, {}).keys():
@@ -126,6 +127,12 @@ def pairs(base: Path, tuned: Path, suite: Path) -> Iterator[Paired]:
         one, other = (np.array([scores[place][key] for key in keys]) for scores in (before, after))
         groups = np.array(samples.groups(keys, known))
         yield Paired(suite.name, *samples.asked(benchmark, suite.name), measure, keys, one, other, groups)
+
+
+def _same_backend(before: Path, after: Path) -> None:
+    one, other = samples.backend(before), samples.backend(after)
+    if one != other:
+        raise UserError(f"{after}: answered through {other}, {before} through {one} (evaluate.backend): not comparable")
 
 
 def called(one: Path, other: Path) -> tuple[str, str]:

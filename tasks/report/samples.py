@@ -51,6 +51,13 @@ def scores(samples: Iterable[Sample]) -> dict[tuple[str, str], dict[Key, float]]
     return found
 
 
+def backend(folder: Path) -> str:
+    """What answered the benchmarks of a folder of results; results from before there were two say nothing of it."""
+    path = folder / "results.json"
+    told = json.loads(path.read_text(encoding="utf-8"))["measured"] if path.is_file() else {}
+    return str(told.get("backend", "own"))
+
+
 def key(row: Sample) -> Key:
     """What tells a document of a benchmark from the others."""
     return row["document"], row.get("template", "")
