@@ -171,6 +171,7 @@ def test_dvc_tells_what_changed_since_the_commit_and_draws_it(by_dvc: Checkout) 
     assert all(title in page for title in ("Loss in training and validation", "Base against tuned"))
 
 
+@pytest.mark.long
 def test_the_variants_of_a_sweep_compare_in_dvc_and_in_mlflow_and_only_the_applied_one_is_registered(
     by_dvc: Checkout,
 ) -> None:
