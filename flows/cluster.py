@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,10 @@ def check(stages: list[graph.Stage], threads: int) -> None:
         needs = wanted(stage, threads)
         if not any(_fits(needs, node) for node in nodes):
             asked = ", ".join(f"{name} {needs[name]:g}" for name in RESOURCES)
-            raise UserError(f"dvc.yaml: {stage.address}: its meta asks for {asked}, and no node of the cluster has it")
+            has = "; ".join(sorted({_told(node) for node in nodes}))
+            raise UserError(
+                f"dvc.yaml: {stage.address}: its meta asks for {asked}, and no node has it; they have {has}"
+            )
 
 
 def wanted(stage: graph.Stage, threads: int) -> dict[str, float]:
@@ -111,6 +115,12 @@ def wanted(stage: graph.Stage, threads: int) -> dict[str, float]:
         if not isinstance(value, int | float) or not 0 <= value < math.inf:
             raise UserError(f"dvc.yaml: {stage.address}: meta.{key}: {value!r}: must be a number from 0")
     return needs
+
+
+def _told(node: dict[str, float]) -> str:
+    """What a node has, in the words of `meta`."""
+    has = {key: node.get(name, 0) / (1024**3 if key == "memory" else 1) for key, name in RESOURCES.items()}
+    return ", ".join(f"{key} {value:.4g}" for key, value in has.items())
 
 
 def _fits(needs: dict[str, float], node: dict[str, float]) -> bool:
@@ -182,6 +192,10 @@ def _there(parcel: bytes, place: Path, arguments: list[str], environment: dict[s
         own = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
         if settings.PART_GPUS in environment:
             own[settings.CLUSTER] = ray.get_runtime_context().gcs_address
+        if lacks := [name for name in ("dvc", "torch") if find_spec(name) is None]:
+            yield f"error: {sys.executable} here has no {' and no '.join(lacks)}; start Ray from a .venv of `make ray`"
+            yield 1, b""
+            return
         command = [sys.executable, "-m", "flows.away", *arguments]
         with subprocess.Popen(
             command, cwd=folder, env={**own, **environment, "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE,

@@ -112,7 +112,9 @@ def test_what_no_living_node_has_is_refused(monkeypatch: pytest.MonkeyPatch, met
     living = {"Alive": True, "Resources": {"CPU": 2.0, "memory": 4.0 * 1024**3}}
     monkeypatch.setattr(cluster.ray, "nodes", lambda: [lost, living])
     cluster.check([Stage("a", "", frozenset(), {"memory": 4})], 2)
-    with pytest.raises(UserError, match=rf"^dvc.yaml: a: its meta asks for .*{told}.*, and no node of the cluster has"):
+    with pytest.raises(
+        UserError, match=rf"^dvc.yaml: a: its meta asks for .*{told}.*, and no node has it; they have cpus"
+    ):
         cluster.check([Stage("a", "", frozenset(), meta)], 2)
 
 

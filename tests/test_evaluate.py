@@ -154,15 +154,15 @@ def test_a_model_that_is_not_there_is_told_with_those_that_are(in_project: Proje
 
 
 def test_a_backend_that_is_not_installed_is_told_before_anything_is_computed(
-    in_project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(extra, "find_spec", lambda name: None)
-    values = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    values = yaml.safe_load((project.root / "params.yaml").read_text(encoding="utf-8"))
     values["evaluate"]["backend"] = "vllm"
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"^evaluate\.backend: vllm: vLLM is not installed; run: pip install vllm"):
-        evaluate.run("base", "inference", models=in_project.root / "models")
+    with pytest.raises(UserError, match=r"^evaluate\.backend: vllm: vLLM is not installed here"):
+        evaluate.run("base", "inference", models=project.root / "models")
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def test_a_backend_that_is_not_installed_is_told_unless_a_cluster_s_nodes_comput
 ) -> None:
     monkeypatch.setattr(extra, "find_spec", lambda name: None)
     write_params(Path(), ingest=INGEST, evaluate=EVALUATE | {"backend": "vllm"})
-    told = r"\n  evaluate\.backend: vllm: vLLM is not installed; run: pip install vllm, or write own$"
+    told = r"\n  evaluate\.backend: vllm: vLLM is not installed here \(README tells how\), or write own$"
     with pytest.raises(UserError, match=told):
         preflight.load()
     monkeypatch.setattr(preflight, "find_spec", lambda name: True)
