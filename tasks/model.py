@@ -103,6 +103,12 @@ def apply_adapter(model: Any, folder: Path) -> Any:
     return adapted.merge_and_unload().requires_grad_(True).eval()
 
 
+def load(base: Path, adapter: Path | None, compute: Compute, place: torch.device | None = None) -> Any:
+    """The base model of a folder, with the adapter merged into it where there is one."""
+    loaded = load_base(base, compute, place=place)
+    return apply_adapter(loaded, adapter) if adapter else loaded
+
+
 def trained_chat(adapter: Path) -> str:
     """The hash of the chat template that the adapter was trained in."""
     return str(json.loads((adapter / "training.json").read_text(encoding="utf-8"))["chat_hash"])

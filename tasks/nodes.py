@@ -55,8 +55,9 @@ def ordered(
     Raises what `function` raises, and UserError where the cluster is lost, or has no node for an item.
     """
     here = functools.partial(function, **{name: FILES / name for name in files})
-    with _joined(address, files, needs) as cpus:
-        work = ray.put((here, {path: _pieces(file) for path, file in _large(files).items()}))
+    large = _large(files)
+    with _joined(address, files, large, needs) as cpus:
+        work = ray.put((here, {path: _pieces(file) for path, file in large.items()}))
         compute = ray.remote(num_cpus=needs.cpus, num_gpus=needs.gpus)(_compute)
         under_way: deque[Any] = deque()
         for item in items:
@@ -70,10 +71,10 @@ def ordered(
 
 
 @contextmanager
-def _joined(address: str, files: Mapping[str, Path], needs: Needs) -> Iterator[int]:
+def _joined(address: str, files: Mapping[str, Path], large: Mapping[Path, Path], needs: Needs) -> Iterator[int]:
     """The cluster's CPUs; what still runs there when the block ends is ended with the job."""
     with tempfile.TemporaryDirectory() as folder:
-        _fill(Path(folder), files)
+        _fill(Path(folder), files, large)
         threads = dict.fromkeys(("POLARS_MAX_THREADS", "RAYON_NUM_THREADS"), str(needs.cpus))
         environment = {"working_dir": folder, "env_vars": threads}
         try:
@@ -99,32 +100,30 @@ def _check(needs: Needs) -> None:
         raise UserError(f"each part needs a node with {needs.cpus} CPUs and {needs.gpus:g} GPUs, and there is none")
 
 
-def _fill(folder: Path, files: Mapping[str, Path]) -> None:
+def _fill(folder: Path, files: Mapping[str, Path], large: Mapping[Path, Path]) -> None:
     """What every node needs: the code, and the files by their names, but for large ones."""
     shutil.copytree(settings.ROOT / "tasks", folder / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
-    large = set(_large(files).values())
-    for name, path in files.items():
-        for file in _all(path):
-            place = folder / FILES / name / file.relative_to(path)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if file not in large:
-                shutil.copy(file, place)
+    for place, file in _places(files).items():
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        if place not in large:
+            shutil.copy(file, folder / place)
     # Ray gives jobs whose working folders are alike the same one, and their large files may differ.
     (folder / "job").write_text(uuid.uuid4().hex, encoding="utf-8")
 
 
-def _all(path: Path) -> list[Path]:
-    return [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
-
-
-def _large(files: Mapping[str, Path]) -> dict[Path, Path]:
-    """The large files, each by its path in the working folder."""
+def _places(files: Mapping[str, Path]) -> dict[Path, Path]:
+    """All files, each by its path in the working folder."""
     return {
         FILES / name / file.relative_to(path): file
         for name, path in files.items()
-        for file in _all(path)
-        if file.stat().st_size > LARGE
+        for file in (path.rglob("*") if path.is_dir() else [path])
+        if file.is_file()
     }
+
+
+def _large(files: Mapping[str, Path]) -> dict[Path, Path]:
+    """The large ones of them."""
+    return {place: file for place, file in _places(files).items() if file.stat().st_size > LARGE}
 
 
 def _pieces(path: Path) -> list[Any]:

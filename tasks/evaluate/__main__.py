@@ -71,10 +71,7 @@ def load(base: Path, adapter: Path | None, chat: Chat, wanted: params.Params) ->
         from tasks.evaluate import vllm_scorer
 
         return vllm_scorer.load(base, adapter, chat, wanted.compute)
-    loaded = model.load_base(base, wanted.compute)
-    if adapter is not None:
-        loaded = model.apply_adapter(loaded, adapter)
-    elsewhere = None
+    loaded, elsewhere = model.load(base, adapter, wanted.compute), None
     if settings.cluster():
         from tasks.evaluate.spread import Spread  # needs an extra
 

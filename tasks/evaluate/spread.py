@@ -71,7 +71,4 @@ def _generate(work: Work, batch: Prompts, base: Path, adapter: Path | None = Non
 
 @functools.cache
 def _scorer(work: Work, base: Path, adapter: Path | None) -> Scorer:
-    loaded = model.load_base(base, work.compute)
-    if adapter:
-        loaded = model.apply_adapter(loaded, adapter)
-    return Scorer(loaded, Chat.load(base).tokenizer, work.batch_size)
+    return Scorer(model.load(base, adapter, work.compute), Chat.load(base).tokenizer, work.batch_size)

@@ -91,7 +91,7 @@ def merged(base: Path, adapter: Path | None, compute: Compute) -> Iterator[Path]
         yield base
         return
     with tempfile.TemporaryDirectory() as scratch:
-        whole = model.apply_adapter(model.load_base(base, compute, place=torch.device("cpu")), adapter)
+        whole = model.load(base, adapter, compute, place=torch.device("cpu"))
         whole.save_pretrained(scratch, safe_serialization=True)
         del whole
         yield Path(scratch)

@@ -68,9 +68,8 @@ def write(batches: Iterable[tokens.Batch], folder: Path) -> Written:
             supervised.append(batch.supervised)
             table.write(batch.table)
             lengths.append(batch.table["tokens"].to_numpy().astype(np.int64))
-            order.append(
-                batch.order.copy()
-            )  # what another node sent may be a view, and keep all of its batch in memory
+            # What another node sent may be a view, and keep all of its batch in memory.
+            order.append(batch.order.copy())
             rejected.writelines(json.dumps(row._asdict(), ensure_ascii=False) + "\n" for row in batch.rejects)
             rejects += len(batch.rejects)
         arrays = {"tokens": ids.close(), "supervised": supervised.close()}
